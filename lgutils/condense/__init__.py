@@ -1,0 +1,40 @@
+"""Condensing: which of the ancestor's layers are the learngene?
+
+`bilevel` holds the hypergradient, `matching` what is compared, `run` the loop, `criteria` the
+rivals.
+"""
+
+from lgutils.condense.bilevel import SGD, Hypergradient, gradients, hypergradient
+from lgutils.condense.criteria import CRITERIA, Scores, from_condensed, linear_cka, score
+from lgutils.condense.matching import Matching, PairWeights, Targets, resized, standardised
+from lgutils.condense.run import (
+    CondenseConfig,
+    Condensed,
+    Condenser,
+    block_names,
+    condense,
+    condense_seeds,
+)
+
+__all__ = [
+    "CRITERIA",
+    "SGD",
+    "CondenseConfig",
+    "Condensed",
+    "Condenser",
+    "Hypergradient",
+    "Matching",
+    "PairWeights",
+    "Scores",
+    "Targets",
+    "block_names",
+    "condense",
+    "condense_seeds",
+    "from_condensed",
+    "gradients",
+    "hypergradient",
+    "linear_cka",
+    "resized",
+    "score",
+    "standardised",
+]

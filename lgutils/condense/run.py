@@ -1,0 +1,400 @@
+"""The condensing loop: a pseudo-descendant (pd) learns the open-world classes while the pair
+weights learn which ancestor layers help it (arXiv 2305.02279).
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from math import cos, isfinite, pi
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from lgutils import blocks, files, models, scale, train
+from lgutils.ancestry import Ancestor
+from lgutils.condense.bilevel import MODES, SGD, Hypergradient, gradients, hypergradient
+from lgutils.condense.matching import Matching, PairWeights, Targets
+from lgutils.errors import UserError, unknown
+
+PROTOCOLS = ("clean", "paper")
+Images = tuple[Tensor, Tensor]
+Meta = tuple[Tensor, Targets]
+
+
+@dataclass(frozen=True)
+class CondenseConfig:
+    """How to condense.
+
+    `protocol` "paper" follows the reference: one fixed meta batch (the run's first) for all
+    matching, and the same batch for the inner classification step and for the objective J. "clean",
+    the default, differs in this: the rollouts match on fresh meta batches of images that no lasting
+    step ever trains on, and J is taken on yet another such batch; the lasting steps match on the
+    training batch; features are standardised per channel, so that lambda does not confound
+    similarity with scale; dead pairs of relu6 can come back; matching leaves the pd's head alone.
+    Neither runs the pd on the training batch while matching, and neither lets the rollout touch its
+    BatchNorm statistics (the reference does both). In both the learning rate falls on a cosine over
+    iterations (reference: over epochs).
+
+    Attributes:
+        arch, arch_kwargs: the pseudo-descendant, any timm model.
+        pairs: (m, n) positions of ancestor and pseudo-descendant blocks to compare; None for all.
+        iterations: meta-iterations, one for each training batch.
+        inner_steps: T, matching steps of a rollout (paper: 5 for CNNs, 2 for ViTs).
+        gamma: weight of the matching loss in the lasting step (paper: 1.0 for CNNs, 0.1 for ViTs).
+        lr, momentum, weight_decay: SGD of the pseudo-descendant and its adapters.
+        meta_lr, meta_weight_decay: Adam of the pair weights (paper: 1e-4 and 1e-4).
+        mode: "exact" or "first-order" hypergradient.
+        weight: "relu6", a weight for each image; "constant", one for a pair.
+        distance: "l2" or "l1" (the reference's choice for ViTs).
+        adapter: "conv" or "identity" (the reference's choice for ViTs).
+        keep: share of the last iterations over which lambda is averaged.
+        seed: pseudo-descendant, adapters, pair weights and batches.
+    """
+
+    arch: str = "learngene_vgg"
+    arch_kwargs: dict[str, Any] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] | None = None
+    protocol: str = "clean"
+    iterations: int = 150
+    batch_size: int = 64
+    inner_steps: int = 2
+    gamma: float = 1.0
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    meta_lr: float = 5e-3
+    meta_weight_decay: float = 0.0
+    mode: str = "exact"
+    weight: str = "relu6"
+    distance: str = "l2"
+    adapter: str = "conv"
+    keep: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise unknown("protocol", self.protocol, PROTOCOLS)
+        if self.mode not in MODES:
+            raise unknown("mode", self.mode, MODES)
+        if self.weight not in ("relu6", "constant"):
+            raise unknown("weight", self.weight, ("relu6", "constant"))
+        if self.inner_steps < 1:
+            raise UserError(
+                f"inner_steps is {self.inner_steps}; without a matching step (1 or more) the "
+                "objective does not depend on lambda."
+            )
+
+    @property
+    def key(self) -> str:
+        """Hex digest of the configuration."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def preset(
+        cls, family: str, scale_name: str | None = None, protocol: str = "clean", *, seed: int = 0
+    ) -> "CondenseConfig":
+        """The pseudo-descendant and schedule of a family: half the ancestor's blocks."""
+        scale.family(family)
+        quick = scale.current(scale_name) == "quick"
+        archs = {
+            ("cnn", True): ("learngene_vgg", {"stages": [1, 1, 1, 1]}),
+            ("vit", True): ("learngene_vit", {"depth": 4}),
+            # the convolutions of the reference's VGG9
+            ("cnn", False): (
+                "learngene_vgg",
+                {"stages": [1, 1, 2, 2, 2], "widths": [64, 128, 256, 512, 512]},
+            ),
+            ("vit", False): (
+                "vit_small_patch16_224",
+                {"img_size": 32, "patch_size": 4, "depth": 6},
+            ),
+        }
+        arch, kwargs = archs[family, quick]
+        steps = {"inner_steps": 2 if quick or family == "vit" else 5}
+        paper = {"lr": 0.1, "meta_lr": 1e-4, "meta_weight_decay": 1e-4}
+        if family == "vit":
+            paper |= {"gamma": 0.1, "distance": "l1", "adapter": "identity"}
+        extra = paper if protocol == "paper" else {}
+        iterations = 150 if quick else 5000
+        return cls(
+            arch, kwargs, protocol=protocol, iterations=iterations, seed=seed, **steps, **extra
+        )
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """What condensing found.
+
+    Attributes:
+        layers: the ancestor's blocks, m = 0, 1, ...
+        slots: the pseudo-descendant's blocks, n = 0, 1, ...
+        pairs: (m, n) of each column of the traces.
+        trace: (iterations, pairs) batch means of lambda.
+        distances: (iterations, pairs) batch means of the distances.
+        losses: (iterations,) J after each rollout.
+        model: the trained pseudo-descendant, in evaluation mode.
+        seconds: wall time.
+    """
+
+    config: CondenseConfig
+    layers: tuple[str, ...]
+    slots: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    trace: Tensor
+    distances: Tensor
+    losses: Tensor
+    model: nn.Module
+    seconds: float
+
+    def matrix(self) -> Tensor:
+        """(M, N) lambda, mean of the last `keep` share of iterations; NaN where not compared."""
+        last = max(1, round(self.config.keep * len(self.trace)))
+        table = torch.full((len(self.layers), len(self.slots)), torch.nan)
+        for column, (m, n) in enumerate(self.pairs):
+            table[m, n] = self.trace[-last:, column].mean()
+        return table
+
+
+class Condenser:
+    """One condensing run, a meta-iteration at a time.
+
+    Args:
+        ancestor: the ancestry model; not modified.
+        training, meta: images (uint8) and labels of the open-world classes. "clean" draws meta
+            batches and J's batches from `meta`; "paper" ignores it.
+        config: how.
+        where: the device.
+    """
+
+    def __init__(
+        self, ancestor: Ancestor, training: Images, meta: Images, config: CondenseConfig,
+        where: torch.device,
+    ):  # fmt: skip
+        self.config, self.where = config, where
+        self.clean = config.protocol == "clean"
+        self.normalize = ancestor.card.normalize
+        self.training = tuple(t.to(where) for t in training)
+        self.meta = tuple(t.to(where) for t in meta)
+        classes = int(training[1].max()) + 1
+        kwargs = {"in_chans": training[0].shape[1], **config.arch_kwargs}
+        self.descendant = models.create(config.arch, classes, seed=config.seed, **kwargs).to(where)
+        self.descendant.train()
+        source = ancestor.model if where.type == "cpu" else models.copied(ancestor.model).to(where)
+        self.matching = Matching(
+            source, self.descendant, block_names(source), block_names(self.descendant),
+            self._batch(self.training, 0)[0], pairs=config.pairs, standardise=self.clean,
+            distance=config.distance, adapter=config.adapter,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed + 1)
+            self.weights = PairWeights(
+                self.matching.pairs, self.matching.widths, kind=config.weight, guard=self.clean
+            ).to(where)
+        self.adam = torch.optim.Adam(
+            self.weights.parameters(), config.meta_lr, weight_decay=config.meta_weight_decay
+        )
+        named = {k: p.detach().clone() for k, p in self.descendant.named_parameters()}
+        self.descendant_keys = tuple(named)
+        self.params = named | self.matching.new_adapters(config.seed + 2)
+        self.velocity = {k: torch.zeros_like(p) for k, p in self.params.items()}
+        self.buffers = {k: b.detach().clone() for k, b in self.descendant.named_buffers()}
+        self.fixed: Meta | None = None
+        self.done = 0
+        self.traces: list[Tensor] = []
+
+    def _batch(self, images: Images, number: int) -> Images:
+        """Batch `number`: a function of the seed and the number alone, so a run can be resumed."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
+        rows = torch.randperm(len(images[1]), generator=generator)[: self.config.batch_size]
+        rows = rows.to(self.where)
+        return self.normalize(images[0][rows]), images[1][rows]
+
+    def _meta_batch(self) -> Meta:
+        """The rollout's matching batch with the ancestor's targets for it."""
+        if self.clean:
+            x = self._batch(self.meta, 2 * self.done)[0]
+            return x, self.matching.targets(x)
+        if self.fixed is None:
+            x = self._batch(self.training, 0)[0]
+            self.fixed = (x, self.matching.targets(x))
+        return self.fixed
+
+    def _run(self, params: dict, x: Tensor, lasting: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """The pd's logits and tapped maps; only a lasting run moves its BatchNorm statistics."""
+        buffers = self.buffers if lasting else {k: b.clone() for k, b in self.buffers.items()}
+        return self.matching.descendant(x, {k: params[k] for k in self.descendant_keys} | buffers)
+
+    def _matched(self, params: dict, maps: list[Tensor], targets: Targets, lam: Tensor) -> Tensor:
+        """L_match: the sum over pairs of the mean over images of lambda times distance."""
+        distance = self.matching.distances(maps, params, targets)
+        self.latest = distance.detach().mean(0)
+        return (lam * distance).sum(1).mean()
+
+    def _lasting_step(self, x: Tensor, y: Tensor, meta: Meta) -> None:
+        """One SGD step on CE(x) + gamma * L_match, lambda held fixed; "clean" matches on x too."""
+        params = {k: p.requires_grad_() for k, p in self.params.items()}
+        logits, maps = self._run(params, x, lasting=True)
+        if self.clean:
+            targets = self.matching.targets(x)
+        else:
+            maps, targets = self._run(params, meta[0])[1], meta[1]
+        with torch.no_grad():
+            lam = self.weights(targets.pooled)
+        loss = cross_entropy(logits, y)
+        loss = loss + self.config.gamma * self._matched(params, maps, targets, lam)
+        grads = gradients(loss, params)
+        with torch.no_grad():
+            params, self.velocity = self._sgd().step(params, self.velocity, grads)
+        self.params = {k: p.detach() for k, p in params.items()}
+
+    def _sgd(self) -> SGD:
+        config = self.config
+        lr = config.lr * 0.5 * (1 + cos(pi * self.done / config.iterations))
+        return SGD(max(lr, 1e-8), config.momentum, config.weight_decay)
+
+    def _hypergradient(self, lam: Tensor, meta: Meta, x: Tensor, y: Tensor) -> Hypergradient:
+        """dJ/dlambda after T matching steps on the meta batch and one CE step on (x, y)."""
+        x2, y2 = self._batch(self.meta, 2 * self.done + 1) if self.clean else (x, y)
+
+        def match(params: dict) -> Tensor:
+            return self._matched(params, self._run(params, meta[0])[1], meta[1], lam)
+
+        def classify(params: dict) -> Tensor:
+            return cross_entropy(self._run(params, x)[0], y)
+
+        def objective(params: dict) -> Tensor:
+            return cross_entropy(self._run(params, x2)[0], y2)
+
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            return hypergradient(
+                self.params, self.velocity, [lam], [match] * self.config.inner_steps + [classify],
+                objective, self._sgd(), mode=self.config.mode, move_unused=not self.clean,
+            )  # fmt: skip
+
+    def step(self) -> float:
+        """One meta-iteration of the schedule; returns J.
+
+        1 a lasting SGD step on CE + gamma * L_match; 2 a rollout: T matching steps and one CE step;
+        3 J after it; 4 dJ/dphi and an Adam step on phi; 5 the rollout is thrown away.
+        """
+        meta = self._meta_batch()
+        x, y = self._batch(self.training, self.done + 1)
+        self._lasting_step(x, y, meta)
+
+        lam = self.weights(meta[1].pooled)
+        found = self._hypergradient(lam.detach().requires_grad_(), meta, x, y)
+        self.adam.zero_grad()
+        lam.backward(found.grads[0])
+        self.adam.step()
+        value = found.value.item()
+        if not isfinite(value):
+            raise UserError(
+                f"J became {value} at meta-iteration {self.done + 1}. Try a smaller lr than "
+                f"{self.config.lr} or a smaller gamma than {self.config.gamma}."
+            )
+        means = lam.detach().mean(0)
+        self.traces.append(torch.stack([means, self.latest, torch.full_like(means, value)]).cpu())
+        self.done += 1
+        return value
+
+    @cached_property
+    def key(self) -> str:
+        """Hex digest of the configuration, the ancestor and the images."""
+        sums = [[len(y), int(x.sum(dtype=torch.int64)), int(y.sum())]
+                for x, y in (self.training, self.meta)]  # fmt: skip
+        text = json.dumps([self.config.key, train.weight_hash(self.matching.ancestor.model), sums])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the whole state, for resuming."""
+        state = {
+            "key": self.key, "done": self.done, "params": self.params,
+            "velocity": self.velocity, "buffers": self.buffers, "traces": self.traces,
+            "weights": self.weights.state_dict(), "adam": self.adam.state_dict(),
+        }  # fmt: skip
+        with files.atomic(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Take up a state that `save` wrote; a `UserError` says if it belongs to another run."""
+        state = files.load_checkpoint(path, self.key)
+        self.done, self.traces = state["done"], state["traces"]
+        for part in ("params", "velocity", "buffers"):
+            setattr(self, part, {k: t.to(self.where) for k, t in state[part].items()})
+        self.weights.load_state_dict(state["weights"])
+        self.adam.load_state_dict(state["adam"])
+
+    def result(self, seconds: float) -> Condensed:
+        """What has been found so far."""
+        model = models.copied(self.descendant)
+        own = {k: self.params[k].detach() for k in self.descendant_keys}
+        model.load_state_dict(own | self.buffers, strict=False)
+        trace = torch.stack(self.traces)
+        matching = self.matching
+        return Condensed(
+            self.config, matching.taps, matching.slots, matching.pairs,
+            trace[:, 0], trace[:, 1], trace[:, 2, 0], model.cpu().eval(), seconds,
+        )  # fmt: skip
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """Names of a model's integral layers with role "block", in order."""
+    return [layer.name for layer in blocks.layers(model) if layer.role == "block"]
+
+
+def condense(
+    ancestor: Ancestor,
+    open_world: Images,
+    config: CondenseConfig,
+    *,
+    device_name: str | None = None,
+    checkpoint: Path | str | None = None,
+    progress: bool = True,
+) -> Condensed:
+    """Run the bilevel schedule and report lambda.
+
+    Args:
+        ancestor: the ancestry model; not modified.
+        open_world: training images (uint8) and labels of the open-world classes. "clean" sets every
+            third image aside for the meta batches.
+        config: how; see `CondenseConfig.preset`.
+        checkpoint: file for resuming; written every 10 iterations, removed at the end.
+    Returns:
+        `Condensed`, with the trace of lambda and the trained pseudo-descendant.
+    """
+    aside = torch.arange(len(open_world[1])) % 3 == 2
+    training, meta = tuple(t[~aside] for t in open_world), tuple(t[aside] for t in open_world)
+    run = Condenser(ancestor, training, meta, config, train.device(device_name))
+    path = Path(checkpoint) if checkpoint else None
+    if path and path.exists():
+        run.load(path)
+    began = time.perf_counter()
+    bar = tqdm(
+        total=config.iterations, initial=run.done,
+        desc="condensing", unit="it", disable=not progress,
+    )  # fmt: skip
+    while run.done < config.iterations:
+        value = run.step()
+        bar.update()
+        bar.set_postfix(J=f"{value:.2f}", refresh=False)
+        if path and run.done % 10 == 0:
+            run.save(path)
+    bar.close()
+    if path:
+        path.unlink(missing_ok=True)
+    return run.result(time.perf_counter() - began)
+
+
+def condense_seeds(
+    ancestor: Ancestor, open_world: Images, config: CondenseConfig, seeds: Sequence[int], **options
+) -> list[Condensed]:
+    """Repeat `condense` with other seeds, to see whether the choice is stable."""
+    return [condense(ancestor, open_world, replace(config, seed=s), **options) for s in seeds]

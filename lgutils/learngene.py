@@ -1,0 +1,232 @@
+"""The learngene: the few integral layers that are kept, chosen from scores, and their file.
+
+This is the step that the reference code lacks: there the layers are written into the program.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau
+from torch import Tensor
+
+import lgutils
+from lgutils import blocks, files
+from lgutils.ancestry import Ancestor
+from lgutils.blocks import Layer
+from lgutils.condense.criteria import Scores
+from lgutils.data import Normalize
+from lgutils.errors import UserError
+
+TRAVEL = ("stem", "position")  # roles that go with the chosen blocks unless told otherwise
+
+
+@dataclass(frozen=True)
+class Learngene:
+    """Layers condensed out of an ancestry model.
+
+    Attributes:
+        arch, arch_kwargs: the ancestor's architecture.
+        layers: the inheritable layers in network order (stem and position first, if they travel).
+        depths: relative position of each layer among the ancestor's blocks, 0 (first) to 1 (last).
+        tensors: float tensors by their name in the ancestor.
+        normalize: the input normalisation the layers grew up with.
+        travels: the roles besides "block" that travel along.
+        card: the ancestor's card as plain values; empty for a learngene of unknown origin.
+        scores: how the layers were chosen (method, mean, spread, layers, matrix), plain values.
+    """
+
+    arch: str
+    arch_kwargs: dict[str, Any]
+    layers: tuple[Layer, ...]
+    depths: tuple[float, ...]
+    tensors: Mapping[str, Tensor]
+    normalize: Normalize
+    travels: tuple[str, ...] = TRAVEL
+    card: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the chosen blocks, in network order."""
+        return tuple(layer.name for layer in self.layers if layer.role == "block")
+
+    @property
+    def num_params(self) -> int:
+        """Parameters in all layers, stem and position included."""
+        return sum(layer.num_params for layer in self.layers)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the learngene as safetensors with JSON metadata, atomically."""
+        meta = {
+            "arch": self.arch,
+            "arch_kwargs": self.arch_kwargs,
+            "layers": [asdict(layer) for layer in self.layers],
+            "depths": self.depths,
+            "normalize": asdict(self.normalize),
+            "travels": self.travels,
+            "card": self.card,
+            "scores": self.scores,
+            "lgutils": lgutils.__version__,
+        }
+        return files.save_tensors(path, "learngene", dict(self.tensors), meta)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Learngene":
+        """Read a learngene file and check that it is whole.
+
+        Raises:
+            UserError: damaged or foreign file, or a layer whose tensors are not there.
+        """
+        tensors, meta = files.load_tensors(path, "learngene")
+        layers = tuple(
+            Layer(**{**entry, "tensors": tuple(entry["tensors"])}) for entry in meta["layers"]
+        )
+        for layer in layers:
+            if missing := [name for name in layer.tensors if name not in tensors]:
+                raise UserError(
+                    f"{path} lacks {missing[0]!r} of layer {layer.name!r}. Make it again."
+                )
+        return cls(
+            meta["arch"],
+            meta["arch_kwargs"],
+            layers,
+            tuple(meta["depths"]),
+            tensors,
+            Normalize(*(tuple(v) for v in meta["normalize"].values())),
+            tuple(meta["travels"]),
+            meta["card"],
+            meta["scores"],
+        )
+
+    def __str__(self) -> str:
+        knows = f", which knows {len(self.card['classes'])} classes" if self.card else ""
+        lines = [f"learngene from {self.arch}{knows}: {self.num_params:,} parameters"]
+        for layer in self.layers:
+            score = ""
+            if layer.name in self.scores.get("layers", ()):
+                i = self.scores["layers"].index(layer.name)
+                score = f"  score {self.scores['mean'][i]:.3f}"
+            lines.append(f"  {layer.role:>8}  {layer.name:<20} {layer.num_params:>10,}{score}")
+        if self.scores:
+            lines.append(f"chosen by {self.scores['method']} over {self.scores['seeds']} seed(s)")
+        return "\n".join(lines)
+
+
+def choose(scores: Scores, sizes: Sequence[int], budget: int | float) -> tuple[str, ...]:
+    """Choose layers: the highest scores within a budget, returned in network order.
+
+    Args:
+        scores: of the ancestor's blocks.
+        sizes: parameters of each of these blocks.
+        budget: a number of layers (int), or a share of all the blocks' parameters (float in (0, 1]);
+            with a share, layers are taken by score as long as they fit.
+    """
+    order = np.argsort(-scores.mean, kind="stable")
+    if isinstance(budget, int | np.integer):
+        if not 1 <= budget <= len(order):
+            raise UserError(
+                f"A budget of {budget} layers was given; 1 to {len(order)} are there to choose from."
+            )
+        taken = order[:budget].tolist()
+    else:
+        if not 0 < budget <= 1:
+            raise UserError(f"A budget of {budget} was given; a share lies between 0 and 1.")
+        taken, left = [], budget * sum(sizes)
+        for i in order.tolist():
+            if sizes[i] <= left:
+                taken.append(i)
+                left -= sizes[i]
+        if not taken:
+            raise UserError(
+                f"No layer fits into {budget:.1%} of the parameters; the smallest takes "
+                f"{min(sizes) / sum(sizes):.1%}. Raise the budget."
+            )
+    return tuple(scores.layers[i] for i in sorted(taken))
+
+
+def agreement(scores: Scores, k: int) -> dict[str, float]:
+    """Do the seeds agree on the ranking?
+
+    Args:
+        k: size of the top set compared.
+    Returns:
+        "kendall tau": mean over pairs of seeds, -1 to 1; "jaccard": mean overlap of the top k, 0 to 1.
+        NaN for a single seed.
+    """
+    pairs = list(combinations(scores.runs, 2))
+    if not pairs:
+        return {"kendall tau": float("nan"), "jaccard": float("nan")}
+    tops = [(set(np.argsort(-a)[:k]), set(np.argsort(-b)[:k])) for a, b in pairs]
+    return {
+        "kendall tau": float(np.mean([kendalltau(a, b).statistic for a, b in pairs])),
+        "jaccard": float(np.mean([len(a & b) / len(a | b) for a, b in tops])),
+    }
+
+
+def extract(
+    ancestor: Ancestor,
+    names: Sequence[str],
+    *,
+    travels: Sequence[str] = TRAVEL,
+    scores: Scores | None = None,
+) -> Learngene:
+    """Copy layers out of an ancestry model.
+
+    Args:
+        ancestor: not modified.
+        names: blocks of the ancestor, by name, in any order.
+        travels: other roles that come along: "stem", "position", "norm". Blocks without the stem they
+            grew up with were worth nothing in our trials, so stem and position are on by default.
+        scores: kept in the learngene as its provenance.
+    Raises:
+        UserError: unknown layer name (with the nearest ones) or a role that cannot travel.
+    """
+    every = blocks.layers(ancestor.model)
+    found = [blocks.find(every, name) for name in names]
+    if heads := [layer.name for layer in found if layer.role == "head"]:
+        raise UserError(f"{heads[0]!r} is the head, which belongs to the old classes. Leave it out.")
+    wanted = {layer.name for layer in found}
+    if bad := set(travels) - {"stem", "position", "norm"}:
+        raise UserError(
+            f"Role {min(bad)!r} cannot travel. Choose from 'stem', 'position', 'norm'; blocks are "
+            "named one by one, and the head belongs to the old classes."
+        )
+    candidates = [layer for layer in every if layer.role == "block"]
+    place = {layer.name: i / max(len(candidates) - 1, 1) for i, layer in enumerate(candidates)}
+    kept = [layer for layer in every if layer.name in wanted or layer.role in travels]
+    tensors = {}
+    for layer in kept:
+        tensors |= blocks.layer_state(ancestor.model, layer)
+    summary = {}
+    if scores is not None:
+        summary = {
+            "method": scores.method,
+            "layers": list(scores.layers),
+            "mean": scores.mean.tolist(),
+            "runs": scores.runs.tolist(),
+            "seeds": len(scores.runs),
+        }
+        if scores.matrix is not None:
+            summary |= {"matrix": scores.matrix.tolist(), "slots": list(scores.slots)}
+    return Learngene(
+        ancestor.card.arch,
+        ancestor.card.arch_kwargs,
+        tuple(kept),
+        tuple(place.get(layer.name, 1.0 if layer.role == "norm" else 0.0) for layer in kept),
+        tensors,
+        ancestor.card.normalize,
+        tuple(travels),
+        asdict(ancestor.card),
+        summary,
+    )
+
+
+def condense_to(ancestor: Ancestor, scores: Scores, budget: int | float, **options) -> Learngene:
+    """Choose by score within a budget, then extract: scores -> learngene in one call."""
+    sizes = {layer.name: layer.num_params for layer in blocks.layers(ancestor.model)}
+    names = choose(scores, [sizes[name] for name in scores.layers], budget)
+    return extract(ancestor, names, scores=scores, **options)

@@ -1,0 +1,96 @@
+"""Shared by all tests: few threads, images drawn once, and ancestors made in milliseconds."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+import torch
+
+from lgutils import ancestry, data, models, train
+from lgutils.ancestry import Ancestor, AncestryCard
+from lgutils.data import Normalize
+from lgutils.train import Score
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # for the processes tests start
+
+
+def random_ancestor(arch: str, seed: int = 3, **kwargs) -> Ancestor:
+    """An untrained model of 5 classes with a card that fits it; batch statistics are random too."""
+    model = models.create(arch, 5, seed=seed, **kwargs).eval()
+    random = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if name.endswith(("running_mean", "running_var", ".bias", "norm.weight")):
+            tensor.add_(torch.rand(tensor.shape, generator=random))
+    card = AncestryCard(
+        family="cnn",
+        arch=arch,
+        arch_kwargs=kwargs,
+        dataset="glyphs",
+        size="quick",
+        split_seed=0,
+        classes=tuple("abcde"),
+        normalize=Normalize((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)),
+        images_seen=0,
+        accuracy=Score(0.2, 0.1, 0.3, 50),
+        seconds=0.0,
+        device="nowhere",
+        versions=ancestry.versions(),
+        weight_hash=train.weight_hash(model),
+        config_key="none",
+        seed=seed,
+    )
+    return Ancestor(model, card, (1.5, 0.5), ((1, 0.1), (2, 0.2)))
+
+
+@pytest.fixture(scope="session")
+def make_ancestor():
+    """The function `random_ancestor`: (arch, seed, **kwargs) -> Ancestor."""
+    return random_ancestor
+
+
+@pytest.fixture(scope="session")
+def tiny_cnn() -> Ancestor:
+    """A random VGG with four blocks: widths 4, 6, 6, 8, 8."""
+    return random_ancestor("learngene_vgg", stages=(1, 2, 2), widths=(4, 6, 8))
+
+
+@pytest.fixture(scope="session")
+def tiny_vit() -> Ancestor:
+    """A random ViT with six blocks of 12 channels."""
+    return random_ancestor("learngene_vit", depth=6, embed_dim=12, num_heads=2)
+
+
+@pytest.fixture(scope="session")
+def shipped_cnn() -> Ancestor:
+    """The CNN ancestor that ships with the package."""
+    return Ancestor.load(ancestry.shipped_path("cnn"))
+
+
+@pytest.fixture(scope="session")
+def quick_glyphs() -> data.ImageSet:
+    """The quick glyphs, drawn once into the shared cache."""
+    return data.load("glyphs", "quick")
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.ImageSet:
+    return data.load("digits")
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache folder for one test, which may then damage it."""
+    monkeypatch.setenv("LGUTILS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def little():
+    """Random images of 100 classes, 6 each (one held out), small enough to train on at once."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(100).repeat_interleave(6)
+    images = torch.randint(0, 256, (600, 3, 16, 16), dtype=torch.uint8, generator=random)
+    held_out = (torch.arange(6) == 5).repeat(100)
+    return data.ImageSet("little", images, labels, tuple(map(str, range(100))), held_out)

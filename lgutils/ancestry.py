@@ -48,7 +48,9 @@ class AncestryConfig:
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
-    def preset(cls, family: str, scale_name: str | None = None, *, seed: int = 0) -> "AncestryConfig":
+    def preset(
+        cls, family: str, scale_name: str | None = None, *, seed: int = 0
+    ) -> "AncestryConfig":
         """The ancestry model of a family at a scale.
 
         At "paper" scale the CNN has VGG16's 13 convolutions and the ViT is ViT-S with 4-pixel patches

@@ -159,7 +159,11 @@ def _cached_glyphs(per_class: int, progress: bool) -> np.ndarray:
         except (ValueError, OSError, EOFError):
             pass  # damaged: drawn again below
     bar = tqdm(
-        glyphs.render(per_class), total=100, desc="drawing glyphs", unit="class", disable=not progress
+        glyphs.render(per_class),
+        total=100,
+        desc="drawing glyphs",
+        unit="class",
+        disable=not progress,
     )
     images = np.ascontiguousarray(np.stack(list(bar)))
     with files.atomic(path) as temporary, temporary.open("wb") as handle:
@@ -332,7 +336,9 @@ def describe(data: ImageSet, classes: Split) -> dict[str, int]:
     }
 
 
-def export(data: ImageSet, folder: Path | str, classes: tuple[int, ...], per_class: int = 5) -> Path:
+def export(
+    data: ImageSet, folder: Path | str, classes: tuple[int, ...], per_class: int = 5
+) -> Path:
     """Write some images as PNG, one folder a class (the layout of torchvision's ImageFolder)."""
     from PIL import Image
 

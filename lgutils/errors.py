@@ -23,6 +23,6 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     if near:
         hint = "Nearest: " + ", ".join(map(repr, near)) + "."
     else:
-        shown = ", ".join(map(repr, options[:12])) + (", ..." if len(options) > 12 else "")
-        hint = f"Choose one of {shown}." if options else "There are none."
+        shown = ", ".join(map(repr, options[:12])) + (", ..." if len(options) > 12 else ".")
+        hint = f"Choose one of {shown}" if options else "There are none."
     return UserError(f"Unknown {kind} {name!r}. {hint}")

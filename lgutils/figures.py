@@ -63,7 +63,9 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: st
 def heat(tables: Mapping[str, np.ndarray], rows: Sequence[str], columns: Sequence[str]) -> Figure:
     """Heat maps side by side: ancestor layers (rows, input at the top) by small-model layers."""
     width = 1.6 + len(tables) * (1.2 + 0.75 * len(columns))
-    figure, axes = plt.subplots(1, len(tables), figsize=(width, 1.5 + 0.36 * len(rows)), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(tables), figsize=(width, 1.5 + 0.36 * len(rows)), sharey=True
+    )
     for axis, (name, table) in zip(np.atleast_1d(axes), tables.items(), strict=True):
         sns.heatmap(table, annot=True, fmt=".2f", cmap="cividis", ax=axis, cbar=False,
                     xticklabels=columns, yticklabels=rows, annot_kws={"size": 10})  # fmt: skip
@@ -104,7 +106,9 @@ def network(models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence
     return figure
 
 
-def accuracies(values: Mapping[str, Interval], title: str, *, chance: float | None = None) -> Figure:
+def accuracies(
+    values: Mapping[str, Interval], title: str, *, chance: float | None = None
+) -> Figure:
     """Mean accuracy in % with 95 % intervals, one line a method."""
     figure, axis = plt.subplots(figsize=(6.5, 1.2 + 0.36 * len(values)))
     for y, (_, i) in enumerate(reversed(values.items())):
@@ -132,7 +136,9 @@ def forest(groups: Mapping[str, Mapping[str, Interval]], xlabel: str) -> Figure:
         middle = np.array([100 * entries[name].mean for name in rows])
         low = middle - [100 * entries[name].low for name in rows]
         high = np.array([100 * entries[name].high for name in rows]) - middle
-        y = [len(names) - 1 - names.index(name) + 0.22 * ((len(groups) - 1) / 2 - k) for name in rows]
+        y = [
+            len(names) - 1 - names.index(name) + 0.22 * ((len(groups) - 1) / 2 - k) for name in rows
+        ]
         axis.errorbar(middle, y, xerr=[low, high], fmt=marker, capsize=3, ms=5, label=group)
     axis.set_yticks(range(len(names)), list(reversed(names)))
     axis.set_xlabel(xlabel)

@@ -42,7 +42,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 def _explain(error: OSError, path: Path) -> UserError:
     if error.errno == errno.ENOSPC:
-        return UserError(f"The disk is full: {path} was not written. Free some space and run again.")
+        return UserError(
+            f"The disk is full: {path} was not written. Free some space and run again."
+        )
     return UserError(f"Cannot write {path}: {error.strerror or error}. Choose another folder.")
 
 
@@ -126,7 +128,7 @@ def load_tensors(path: Path | str, kind: str | None = None) -> tuple[dict, dict]
             f"{path} has format {header['format']}, this lgutils reads up to {FORMAT}. Update lgutils."
         )
     if kind is not None and header["kind"] != kind:
-        raise UserError(f"{path} holds a {header['kind']}, but a {kind} is expected here.")
+        raise UserError(f"{path} is of kind {header['kind']!r}, but {kind!r} is expected here.")
     if _tensor_hash(tensors) != header.get("sha256"):
         raise UserError(f"{path} is damaged: its tensors do not match their hash. Make it again.")
     return tensors, header

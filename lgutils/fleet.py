@@ -83,12 +83,12 @@ def run_job(job: Job) -> Row:
     fitted = train.fit(
         descendant.model, episode.train, descendant.normalize, job.fit, test=episode.test
     )
-    return Row(
-        job, fitted.score.accuracy, descendant.inherited_share, fitted.seconds, episode.key
-    )
+    return Row(job, fitted.score.accuracy, descendant.inherited_share, fitted.seconds, episode.key)
 
 
-def run(jobs: Iterable[Job], *, workers: int | None = None, progress: str | None = None) -> list[Row]:
+def run(
+    jobs: Iterable[Job], *, workers: int | None = None, progress: str | None = None
+) -> list[Row]:
     """Run jobs and return their rows in the same order.
 
     Args:

@@ -91,9 +91,10 @@ def _upsample(knots: np.ndarray) -> np.ndarray:
     low = np.minimum(at.astype(int), _GRID - 2)
     w = at - low
     rows = knots[:, low] * (1 - w)[None, :, None, None] + knots[:, low + 1] * w[None, :, None, None]
-    return rows[:, :, low] * (1 - w)[None, None, :, None] + rows[:, :, low + 1] * w[
-        None, None, :, None
-    ]
+    return (
+        rows[:, :, low] * (1 - w)[None, None, :, None]
+        + rows[:, :, low + 1] * w[None, None, :, None]
+    )
 
 
 def _sample(masks: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -87,7 +87,10 @@ def assign(gene: Learngene, slots: Sequence[Layer], state: dict[str, Tensor]) ->
     why = [[_mismatch(gene, layer, slot, state) for slot in slots] for layer in layers]
     for layer, reasons in zip(layers, why, strict=True):
         if slots and all(reasons):
-            nearest = min(range(len(slots)), key=lambda j: abs(places[j] - gene.depths[gene.layers.index(layer)]))
+            nearest = min(
+                range(len(slots)),
+                key=lambda j: abs(places[j] - gene.depths[gene.layers.index(layer)]),
+            )
             raise UserError(
                 f"Layer {layer.name!r} of the learngene fits no layer of the descendant: "
                 f"{reasons[nearest]}. Choose another architecture, depth or layer."
@@ -225,9 +228,7 @@ def shuffled(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
 
 def everything(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
     """Full fine-tune: all of the ancestor but its head."""
-    return learngene.extract(
-        ancestor, _candidates(ancestor), travels=("stem", "position", "norm")
-    )
+    return learngene.extract(ancestor, _candidates(ancestor), travels=("stem", "position", "norm"))
 
 
 METHODS: dict[str, Callable[[Ancestor, Learngene, int], Learngene]] = {

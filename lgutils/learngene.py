@@ -3,6 +3,7 @@
 This is the step that the reference code lacks: there the layers are written into the program.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import lgutils
 from lgutils import blocks, files
-from lgutils.ancestry import Ancestor
+from lgutils.ancestry import Ancestor, shipped_path
 from lgutils.blocks import Layer
 from lgutils.condense.criteria import Scores
 from lgutils.data import Normalize
@@ -116,6 +117,45 @@ class Learngene:
         return "\n".join(lines)
 
 
+def save_scores(scores: Scores, path: Path | str, **about: Any) -> Path:
+    """Write scores as JSON, with anything else worth knowing about how they were made."""
+    fields = {
+        "method": scores.method,
+        "layers": list(scores.layers),
+        "runs": scores.runs.round(4).tolist(),
+        "matrix": None if scores.matrix is None else scores.matrix.round(4).tolist(),
+        "slots": list(scores.slots),
+    }
+    text = json.dumps({"scores": fields, **about}, ensure_ascii=False)
+    return files.write_text(path, text + "\n")
+
+
+def load_scores(path: Path | str) -> tuple[Scores, dict[str, Any]]:
+    """Read scores and what was said about them.
+
+    Raises:
+        UserError: missing or foreign file.
+    """
+    try:
+        about = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields = about.pop("scores")
+        matrix = None if fields["matrix"] is None else np.array(fields["matrix"])
+        scores = Scores(
+            fields["method"], tuple(fields["layers"]), np.array(fields["runs"]), matrix,
+            tuple(fields["slots"]),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a file of scores ({type(error).__name__}: {error})."
+        ) from error
+    return scores, about
+
+
+def shipped_scores(family: str) -> tuple[Scores, dict[str, Any]]:
+    """The lambda scores of the shipped ancestor of a family, over several seeds; made by `ship`."""
+    return load_scores(shipped_path(family).with_name(f"scores-{family}.json"))
+
+
 def choose(scores: Scores, sizes: Sequence[int], budget: int | float) -> tuple[str, ...]:
     """Choose layers: the highest scores within a budget, returned in network order.
 
@@ -157,6 +197,8 @@ def agreement(scores: Scores, k: int) -> dict[str, float]:
         "kendall tau": mean over pairs of seeds, -1 to 1; "jaccard": mean overlap of the top k, 0 to 1.
         NaN for a single seed.
     """
+    if not 1 <= k <= len(scores.layers):
+        raise UserError(f"A top set of {k} layers was given; 1 to {len(scores.layers)} are there.")
     pairs = list(combinations(scores.runs, 2))
     if not pairs:
         return {"kendall tau": float("nan"), "jaccard": float("nan")}
@@ -188,7 +230,9 @@ def extract(
     every = blocks.layers(ancestor.model)
     found = [blocks.find(every, name) for name in names]
     if heads := [layer.name for layer in found if layer.role == "head"]:
-        raise UserError(f"{heads[0]!r} is the head, which belongs to the old classes. Leave it out.")
+        raise UserError(
+            f"{heads[0]!r} is the head, which belongs to the old classes. Leave it out."
+        )
     wanted = {layer.name for layer in found}
     if bad := set(travels) - {"stem", "position", "norm"}:
         raise UserError(

@@ -65,4 +65,6 @@ class Claim:
         return self.effect.verdict
 
     def __str__(self) -> str:
-        return f"{self.sentence}: {self.effect.points()} points, n = {self.effect.n}: {self.verdict}"
+        return (
+            f"{self.sentence}: {self.effect.points()} points, n = {self.effect.n}: {self.verdict}"
+        )

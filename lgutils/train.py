@@ -35,7 +35,7 @@ class FitConfig:
             "momentum"), ...
         lr: peak learning rate, reached after `warmup` and, for "cosine", falling to 1 % of it.
         weight_decay: not applied to biases and norms (timm's rule).
-        momentum: SGD momentum or Adam's beta1.
+        momentum: of "sgd" and its like; Adam keeps torch's betas.
         warmup: share of all steps with a linearly rising learning rate, 0 to 1.
         label_smoothing: 0 to 1.
         shift, flip: augmentation, see `data.Batches`.
@@ -194,7 +194,9 @@ class _Run:
 
 def _start(model: nn.Module, config: FitConfig, steps: int, where: torch.device) -> _Run:
     model = copy.deepcopy(model).to(where, memory_format=torch.channels_last)
-    extra = {"fused": True} if where.type == "cuda" and config.optimizer in ("adamw", "adam") else {}
+    extra = (
+        {"fused": True} if where.type == "cuda" and config.optimizer in ("adamw", "adam") else {}
+    )
     name = "momentum" if config.optimizer == "sgd" else config.optimizer
     try:
         optimizer = create_optimizer_v2(

@@ -1,0 +1,173 @@
+"""Run the notebooks in order: executed copies and self-contained pages in a run folder."""
+
+import asyncio
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lgutils import files
+from lgutils.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One finished notebook: `error` is None, or the failing cell's last line."""
+
+    name: str
+    seconds: float
+    expected: float
+    error: str | None
+    notebook: Path
+    page: Path
+
+
+def notebooks_folder() -> Path:
+    """The course's notebooks: beside the package in a clone, else under the current folder."""
+    for folder in (Path(__file__).resolve().parent.parent / "notebooks", Path.cwd() / "notebooks"):
+        if list(folder.glob("[0-9][0-9]*.ipynb")):
+            return folder
+    raise UserError(
+        "No notebooks were found. Run `lgutils course` from a clone of the repository, installed with "
+        'python -m pip install -e ".[course]".'
+    )
+
+
+def chapters(only: str | None = None) -> list[Path]:
+    """Notebooks in course order; `only` picks them by number or start of name, comma-separated."""
+    every = sorted(notebooks_folder().glob("[0-9][0-9]*.ipynb"))
+    if only is None:
+        return every
+    chosen = []
+    for part in filter(None, (p.strip() for p in only.split(","))):
+        found = [path for path in every if path.stem.startswith(part)]
+        if not found:
+            raise unknown("chapter", part, [path.stem for path in every])
+        chosen += found
+    return sorted(set(chosen))
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def run(
+    only: str | None = None, *, out: Path | str | None = None, scale: str = "quick"
+) -> list[Chapter]:
+    """Execute chapters, one kernel each; the committed notebooks are only read.
+
+    Args:
+        only: e.g. "02" or "01,03"; None for all.
+        out: run folder; None for runs/<date and time> under the current folder.
+        scale: handed to the notebooks as `LGUTILS_SCALE`.
+    Returns:
+        A `Chapter` each, finished or failed; a failure does not stop the others.
+    """
+    try:
+        import nbformat
+    except ImportError as error:
+        raise UserError(
+            'The course needs its extra packages: python -m pip install -e ".[course]".'
+        ) from error
+    paths = chapters(only)
+    folder = Path(out) if out else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if folder.resolve() == notebooks_folder().resolve():
+        raise UserError(
+            "The run folder must not be the notebooks' own folder. Choose another --out."
+        )
+    books = [nbformat.read(path, as_version=4) for path in paths]
+    expected = [float(b.metadata.get("lgutils", {}).get("seconds", 60)) for b in books]
+    cells = [sum(c.cell_type == "code" for c in b.cells) for b in books]
+    done = []
+    with tqdm(
+        total=sum(expected), unit="s", bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}"
+    ) as bar:
+        for path, book, seconds, count in zip(paths, books, expected, cells, strict=True):
+            bar.set_description_str(path.stem)
+            done.append(_execute(path, book, folder, scale, seconds, count, bar))
+    return done
+
+
+def _execute(path, book, folder: Path, scale: str, expected: float, count: int, bar) -> Chapter:
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    began, start, ran = time.perf_counter(), bar.n, 0
+
+    def tick(**_):
+        nonlocal ran
+        ran += 1
+        elapsed = time.perf_counter() - began
+        # Between the share of cells and the share of time: neither alone is a good clock.
+        share = min(0.5 * ran / max(count, 1) + 0.5 * min(elapsed / expected, 1), 1)
+        bar.n = start + expected * share
+        bar.set_postfix_str(f"{_clock(elapsed)} of about {_clock(expected)}")
+
+    client = NotebookClient(
+        book, timeout=3600, kernel_name="python3", record_timing=False, store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}}, on_cell_executed=tick,
+    )  # fmt: skip
+    error = None
+    environment = {**os.environ, "LGUTILS_SCALE": scale}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            asyncio.run(client.async_execute(env=environment))
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
+        error = next(e for e in (getattr(problem, "ename", ""), type(problem).__name__) if e)
+        error += f": {getattr(problem, 'evalue', '') or ''}".rstrip(": ")
+    bar.n = start + expected
+    bar.refresh()
+    notebook, page = folder / path.name, folder / path.with_suffix(".html").name
+    import nbformat
+
+    files.write_text(notebook, nbformat.writes(book))
+    files.write_text(page, _html(book, path.stem))
+    return Chapter(path.stem, time.perf_counter() - began, expected, error, notebook, page)
+
+
+def _html(book, title: str) -> str:
+    """A page that needs nothing from the network: figures inside, no script addresses."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", jupyter_widgets_base_url="",
+        embed_images=True,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
+    return page
+
+
+def refresh(only: str | None = None) -> None:
+    """Execute the committed notebooks in place, for maintainers after a change.
+
+    Output is stored as strict nbval compares it; `python -m lgutils.course 02` refreshes chapter 02.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    for path in chapters(only):
+        book = nbformat.read(path, as_version=4)
+        began = time.perf_counter()
+        NotebookClient(
+            book, timeout=3600, kernel_name="python3", record_timing=False,
+            store_widget_state=False, resources={"metadata": {"path": str(path.parent)}},
+        ).execute()  # fmt: skip
+        seconds = time.perf_counter() - began
+        book.metadata["lgutils"] = {"seconds": round(seconds)}
+        book.metadata.pop("widgets", None)
+        book.metadata["language_info"] = {"name": "python"}
+        files.write_text(path, nbformat.writes(book) + "\n")
+        print(f"{path.name}: {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    import sys
+
+    refresh(sys.argv[1] if len(sys.argv) > 1 else None)

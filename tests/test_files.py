@@ -1,0 +1,278 @@
+"""Facts about files: whole or absent, checked when read, never unpickled."""
+
+import errno
+import json
+import os
+import pickle
+import stat
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lgutils import files
+from lgutils.errors import UserError, unknown
+
+TENSORS = {
+    "a": torch.arange(6, dtype=torch.float32).view(2, 3),
+    "b.half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+    "c": torch.tensor(7),
+}
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def raises(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return files.save_tensors(tmp_path / "x.safetensors", "learngene", TENSORS, {"note": [1, "ä"]})
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 4 KiB: the kernel refuses the write, as it does on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# --- atomic ---------------------------------------------------------------------------------------
+
+
+def test_the_file_is_absent_while_it_is_written(tmp_path):
+    with files.atomic(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        assert not (tmp_path / "x").exists()
+
+
+def test_the_temporary_file_becomes_the_file(tmp_path):
+    with files.atomic(tmp_path / "x") as temporary:
+        temporary.write_text("whole")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x": "whole"}
+
+
+def test_missing_folders_are_made(tmp_path):
+    assert files.write_text(tmp_path / "a" / "b" / "x", "ä").read_bytes() == "ä".encode()
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path):
+    path = files.write_text(tmp_path / "x", "text")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_nothing_is_left_after_an_exception(tmp_path):
+    with pytest.raises(KeyError), files.atomic(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_keeps_the_old_file(tmp_path):
+    files.write_text(tmp_path / "x", "old")
+    with pytest.raises(KeyError), files.atomic(tmp_path / "x") as temporary:
+        temporary.write_text("new")
+        raise KeyError
+    assert (tmp_path / "x").read_text() == "old"
+
+
+def test_nothing_is_left_when_the_disk_is_full(tmp_path):
+    with pytest.raises(UserError), files.atomic(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        raise FULL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_to_be_full(tmp_path):
+    with pytest.raises(UserError, match="disk is full: .*x was not written"):  # noqa: SIM117
+        with files.atomic(tmp_path / "x"):
+            raise FULL
+
+
+@pytest.mark.parametrize("step", ["replace", "close"])
+def test_a_disk_may_be_full_at_any_step(tmp_path, monkeypatch, step):
+    if step == "close":
+        monkeypatch.setattr(files.tempfile, "mkstemp", raises(FULL))
+    else:
+        monkeypatch.setattr(files.os, "replace", raises(FULL))
+    with pytest.raises(UserError, match="disk is full"):
+        files.write_text(tmp_path / "x", "text")
+
+
+def test_a_folder_that_is_a_file_is_a_user_error(tmp_path):
+    (tmp_path / "x").write_text("I am a file")
+    with pytest.raises(UserError, match="Cannot write .*Choose another folder"):
+        files.write_text(tmp_path / "x" / "y", "text")
+
+
+WRITERS = {
+    "text": lambda path: files.write_text(path, "x" * 100_000),
+    "tensors": lambda path: files.save_tensors(path, "ancestor", {"w": torch.zeros(100_000)}, {}),
+    "checkpoint": lambda path: files.save_checkpoint(path, "key", {"w": torch.zeros(100_000)}),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_that_the_kernel_refuses_is_a_user_error(tmp_path, small_files, writer):
+    with pytest.raises(UserError, match="Cannot write"):
+        WRITERS[writer](tmp_path / "x")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_that_the_kernel_refuses_leaves_nothing(tmp_path, small_files, writer):
+    with pytest.raises(UserError):
+        WRITERS[writer](tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the cache folder -----------------------------------------------------------------------------
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("LGUTILS_CACHE", str(tmp_path))
+    assert files.cache_dir() == tmp_path
+
+
+def test_the_cache_is_in_the_xdg_folder_otherwise(monkeypatch, tmp_path):
+    monkeypatch.delenv("LGUTILS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_dir() == tmp_path / "lgutils"
+
+
+# --- tensors --------------------------------------------------------------------------------------
+
+
+def test_tensors_come_back_bit_for_bit(saved):
+    tensors, _ = files.load_tensors(saved)
+    assert {n: (t.dtype, t.tolist()) for n, t in tensors.items()} == {
+        n: (t.dtype, t.tolist()) for n, t in TENSORS.items()
+    }
+
+
+def test_metadata_comes_back(saved):
+    _, meta = files.load_tensors(saved, "learngene")
+    assert (meta["note"], meta["kind"], meta["format"]) == ([1, "ä"], "learngene", files.FORMAT)
+
+
+def test_the_same_content_gives_the_same_bytes(saved, tmp_path):
+    reverse = dict(reversed(TENSORS.items()))
+    again = files.save_tensors(tmp_path / "y", "learngene", reverse, {"note": [1, "ä"]})
+    assert again.read_bytes() == saved.read_bytes()
+
+
+def test_views_and_channels_last_are_saved_whole(tmp_path):
+    weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    path = files.save_tensors(tmp_path / "x", "ancestor", {"w": weight, "v": weight[1]}, {})
+    assert torch.equal(files.load_tensors(path)[0]["w"], weight)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no file .*nowhere\.safetensors"):
+        files.load_tensors(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_truncated_file_is_damaged(saved, size):
+    os.truncate(saved, size % saved.stat().st_size)
+    with pytest.raises(UserError, match="is damaged"):
+        files.load_tensors(saved)
+
+
+@pytest.mark.parametrize("content", [b"\x93random bytes" * 99, pickle.dumps({"a": 1}), b"{}"])
+def test_other_bytes_are_not_a_safetensors_file(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError, match="not a safetensors file"):
+        files.load_tensors(tmp_path / "x")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"lgutils": "[1]"}, {"lgutils": "{}"}])
+def test_a_foreign_safetensors_file_is_told_apart(tmp_path, metadata):
+    save_file(TENSORS, tmp_path / "x", metadata=metadata)
+    with pytest.raises(UserError, match="was not written by lgutils"):
+        files.load_tensors(tmp_path / "x")
+
+
+def test_another_kind_is_named_beside_the_expected_one(saved):
+    with pytest.raises(UserError, match="is of kind 'learngene', but 'ancestor' is expected"):
+        files.load_tensors(saved, "ancestor")
+
+
+def test_a_newer_format_asks_for_an_update(saved, monkeypatch):
+    monkeypatch.setattr(files, "FORMAT", files.FORMAT - 1)
+    with pytest.raises(UserError, match="has format 1, this lgutils reads up to 0. Update"):
+        files.load_tensors(saved)
+
+
+def test_a_flipped_bit_in_a_tensor_is_found(saved):
+    content = bytearray(saved.read_bytes())
+    content[-1] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(UserError, match="do not match their hash"):
+        files.load_tensors(saved)
+
+
+def test_a_renamed_tensor_is_found(saved):
+    content = saved.read_bytes()
+    saved.write_bytes(content.replace(b'"b.half"', b'"b.hulf"'))
+    with pytest.raises(UserError, match="do not match their hash"):
+        files.load_tensors(saved)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path = files.save_checkpoint(tmp_path / "x", "key", {"w": torch.ones(2), "losses": [1.0]})
+    state = files.load_checkpoint(path, "key")
+    assert (state["w"].tolist(), state["losses"]) == ([1.0, 1.0], [1.0])
+
+
+def test_a_checkpoint_with_another_key_is_refused(tmp_path):
+    path = files.save_checkpoint(tmp_path / "x", "key", {})
+    with pytest.raises(UserError, match="belongs to another model"):
+        files.load_checkpoint(path, "another key")
+
+
+def test_a_checkpoint_is_not_unpickled(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"key": "key", "evil": Evil()}, tmp_path / "x")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        files.load_checkpoint(tmp_path / "x", "key")
+    assert not (tmp_path / "ran").exists()
+
+
+# --- hints ----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_lists_the_nearest():
+    assert str(unknown("fruit", "aple", ["kiwi", "apple"])) == (
+        "Unknown fruit 'aple'. Nearest: 'apple'."
+    )
+
+
+def test_a_name_like_no_other_lists_the_options():
+    assert str(unknown("fruit", "x", ["pear", "apple"])).endswith("Choose one of 'apple', 'pear'.")
+
+
+def test_a_long_list_of_options_is_cut():
+    assert str(unknown("n", "x", map(str, range(99)))).endswith("'19', ...")
+
+
+def test_no_options_are_said_to_be_none():
+    assert str(unknown("fruit", "x", [])) == "Unknown fruit 'x'. There are none."
+
+
+def test_header_is_plain_json(saved):
+    from safetensors import safe_open
+
+    with safe_open(saved, framework="pt") as handle:
+        assert json.loads(handle.metadata()["lgutils"])["kind"] == "learngene"

@@ -191,7 +191,9 @@ def test_other_bytes_are_not_a_safetensors_file(tmp_path, content):
         files.load_tensors(tmp_path / "x")
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"lgutils": "[1]"}, {"lgutils": "{}"}])
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"lgutils": "[1]"}, {"lgutils": "{}"}]
+)
 def test_a_foreign_safetensors_file_is_told_apart(tmp_path, metadata):
     save_file(TENSORS, tmp_path / "x", metadata=metadata)
     with pytest.raises(UserError, match="was not written by lgutils"):

@@ -214,7 +214,8 @@ def saved(gene, tmp_path):
 
 def as_json(gene):
     plain = {k: v for k, v in vars(gene).items() if k not in ("tensors", "layers", "normalize")}
-    return json.dumps([plain, [asdict(x) for x in gene.layers], asdict(gene.normalize)])
+    parts = [plain, [asdict(layer) for layer in gene.layers], asdict(gene.normalize)]
+    return json.dumps(parts, sort_keys=True)
 
 
 def test_tensors_come_back_bit_for_bit(gene, saved):

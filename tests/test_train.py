@@ -329,7 +329,9 @@ def test_the_weight_hash_does_not_depend_on_the_memory_format():
 
 
 def test_a_diverging_loss_names_the_step_and_the_learning_rate():
-    config = FitConfig(epochs=50, optimizer="sgd", lr=1e30, schedule="constant", warmup=0, clip=None)
+    config = FitConfig(
+        epochs=50, optimizer="sgd", lr=1e30, schedule="constant", warmup=0, clip=None
+    )
     with pytest.raises(UserError, match=r"loss became (nan|inf) at step \d+.*rate was 1e\+30"):
         fit(linear(), images(size=2), NORMALIZE, config)
 

@@ -242,9 +242,11 @@ def course(
 
 @app.command()
 def ship(
-    parts: Annotated[list[str] | None, typer.Argument(help="ancestors, scores, rates.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="ancestors, scores, rates, sweep.")
+    ] = None,
 ) -> None:
-    """For maintainers: make again what the package ships (half an hour on two cores)."""
+    """For maintainers: make again what the package ships and results/ (45 minutes)."""
     from lgutils import ship as module
 
     module.run(parts or [])
@@ -257,6 +259,7 @@ def main() -> None:
     except UserError as error:
         print(f"lgutils: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("lgutils: stopped. What was finished is kept.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:  # typer turns Ctrl-C into 130 without a word
+        if end.code == 130:
+            print("lgutils: stopped. What was finished is kept.", file=sys.stderr)
+        raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 import warnings
 from dataclasses import dataclass
@@ -84,10 +85,10 @@ def run(
     cells = [sum(c.cell_type == "code" for c in b.cells) for b in books]
     done = []
     with tqdm(
-        total=sum(expected), unit="s", bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}"
+        total=sum(expected), unit="s", bar_format="{percentage:3.0f}%|{bar:30}| {desc}"
     ) as bar:
         for path, book, seconds, count in zip(paths, books, expected, cells, strict=True):
-            bar.set_description_str(path.stem)
+            bar.set_description_str(f"{path.stem}  0:00 of about {_clock(seconds)}")
             done.append(_execute(path, book, folder, scale, seconds, count, bar))
     return done
 
@@ -105,11 +106,12 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
         # Between the share of cells and the share of time: neither alone is a good clock.
         share = min(0.5 * ran / max(count, 1) + 0.5 * min(elapsed / expected, 1), 1)
         bar.n = start + expected * share
-        bar.set_postfix_str(f"{_clock(elapsed)} of about {_clock(expected)}")
+        bar.set_description_str(f"{path.stem}  {_clock(elapsed)} of about {_clock(expected)}")
 
     client = NotebookClient(
         book, timeout=3600, kernel_name="python3", record_timing=False, store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}}, on_cell_executed=tick,
+        extra_arguments=["--IPKernelApp.log_level=40"],
     )  # fmt: skip
     error = None
     environment = {**os.environ, "LGUTILS_SCALE": scale}
@@ -141,7 +143,7 @@ def _html(book, title: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
-    return page
+    return re.sub(r'<script[^>]*src=""[^>]*>\s*</script>', "", page)
 
 
 def refresh(only: str | None = None) -> None:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -112,6 +114,43 @@ def run(
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """One line a row: the job flattened, what came out of it, and the versions that made it."""
+    lines = []
+    for row in rows:
+        job = row.job
+        lines.append(
+            {
+                "family": job.family, "method": job.method, "layers": " ".join(job.layers),
+                "dataset": job.dataset, "pool": job.pool,
+                "descendant": json.dumps(job.arch_kwargs, sort_keys=True),
+                "n_way": job.task.n_way, "k_shot": job.task.k_shot, "task": job.task.seed,
+                "task_key": row.task_key[:16], "seed": job.seed, "lr": job.fit.lr,
+                "epochs": job.fit.epochs, "accuracy": round(row.accuracy, 4),
+                "inherited": round(row.inherited, 4), "seconds": round(row.seconds, 2),
+                **{k: v for k, v in ancestry.versions().items() if k != "python"},
+                "device": "1 CPU thread" if train.device().type == "cpu" else ancestry.device_title(train.device()),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def accuracies(frame: pd.DataFrame, **where: Any) -> np.ndarray:
+    """Accuracies of the matching lines, ordered by task, for paired statistics.
+
+    Raises:
+        UserError: nothing matches, or a task matches twice.
+    """
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    if frame.empty or frame["task"].duplicated().any():
+        raise UserError(
+            f"{len(frame)} lines match {where}; exactly one for each task is expected. "
+            "Name more columns, or check their values."
+        )
+    return frame.sort_values("task")["accuracy"].to_numpy()
 
 
 def tuned_path(scale_name: str = "quick") -> Path:

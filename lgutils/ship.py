@@ -1,13 +1,18 @@
-"""Make what the package ships: ancestors, lambda scores and tuned learning rates.
+"""Make what the package ships (ancestors, lambda scores, tuned learning rates) and results/.
 
-``lgutils ship`` runs it all in order (about half an hour on two CPU cores); ``lgutils ship scores``
+``lgutils ship`` runs it all in order (about three quarters of an hour on two CPU cores); ``lgutils ship scores``
 makes one part again. Later parts stand on earlier ones.
 """
 
-from lgutils import ancestry, condense, data, fleet, inherit, learngene, scale
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+
+from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, scale
 from lgutils.ancestry import AncestryConfig, shipped_path
 from lgutils.condense import CondenseConfig
-from lgutils.errors import unknown
+from lgutils.data import Task
+from lgutils.errors import UserError, unknown
 
 SEEDS = (0, 1, 2)
 BUDGET = 3  # layers of the quick learngenes
@@ -58,7 +63,61 @@ def rates() -> None:
         print(family, best)
 
 
-PARTS = {"ancestors": ancestors, "scores": scores, "rates": rates}
+def descendants(family: str) -> dict[str, dict]:
+    """Three descendants of a family, by name: arguments for timm.
+
+    "shallower" is the smallest that the quick learngene fits into, "main" is the one of the main
+    comparison, "deeper" is deeper than the ancestor.
+    """
+    if family == "vit":
+        return {"shallower": {"depth": 4}, "main": {"depth": 6}, "deeper": {"depth": 10}}
+    gene = learngene.extract(ancestry.Ancestor.load(shipped_path(family)), chosen(family))
+    shapes = sorted(product((1,), (1, 2), (1, 2), (1, 2)), key=lambda s: (sum(s), s))
+    for stages in shapes:
+        with suppress(UserError):
+            inherit.inherit(gene, num_classes=5, stages=stages)
+            break
+    return {
+        "shallower": {"stages": list(stages)},
+        "main": {"stages": [1, 2, 2, 2]},
+        "deeper": {"stages": [1, 3, 3, 3]},
+    }
+
+
+def sweep_jobs(tasks: int = 20) -> list[fleet.Job]:
+    """The jobs behind chapter 03: all methods on the main descendant, other depths, and digits."""
+    jobs = []
+    for family in scale.FAMILIES:
+        shapes = descendants(family)
+        plan = [("glyphs", "main", tuple(inherit.METHODS))]
+        plan += [("glyphs", depth, ("learngene", "scratch")) for depth in ("shallower", "deeper")]
+        plan += [("digits", "main", ("learngene", "scratch", "stem only", "full fine-tune"))]
+        for dataset, depth, methods in plan:
+            jobs += [
+                fleet.Job(
+                    family, method, chosen(family), Task(5, 10, seed), dataset,
+                    arch_kwargs=shapes[depth], fit=fleet.tuned_fit(family, method), seed=seed,
+                )
+                for method in methods
+                for seed in range(tasks)
+            ]  # fmt: skip
+    return jobs
+
+
+def sweep() -> None:
+    """Train the descendants behind chapter 03 (560 of them) and keep a line of each."""
+    rows = fleet.run(sweep_jobs(), progress="descendants")
+    path = results_folder() / "inherit-quick.csv"
+    files.write_text(path, fleet.table(rows).to_csv(index=False))
+    print(f"{len(rows)} rows in {path}")
+
+
+def results_folder() -> Path:
+    """The repository's results/, beside the package."""
+    return Path(__file__).resolve().parent.parent / "results"
+
+
+PARTS = {"ancestors": ancestors, "scores": scores, "rates": rates, "sweep": sweep}
 
 
 def run(parts: list[str]) -> None:

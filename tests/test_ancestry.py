@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lgutils import ancestry, data, files, train
-from lgutils.ancestry import AncestryCard, AncestryConfig, Ancestor, accumulate
+from lgutils.ancestry import Ancestor, AncestryCard, AncestryConfig, accumulate
 from lgutils.errors import UserError
 from lgutils.train import FitConfig
 
@@ -227,7 +227,7 @@ def test_the_seed_of_a_preset_is_the_seed_of_weights_and_training():
 
 
 def test_an_unknown_family_lists_the_nearest():
-    with pytest.raises(UserError, match="Unknown family 'cnnn'. Nearest: 'cnn'"):
+    with pytest.raises(UserError, match=r"Unknown family 'cnnn'. Nearest: 'cnn'"):
         AncestryConfig.preset("cnnn")
 
 

@@ -66,12 +66,12 @@ def test_a_class_in_two_parts_is_refused(parts, named):
 
 @pytest.mark.parametrize("call", [data.split, data.load])
 def test_an_unknown_dataset_names_the_nearest(call):
-    with pytest.raises(UserError, match="Unknown dataset 'glyph'. Nearest: 'glyphs'"):
+    with pytest.raises(UserError, match=r"Unknown dataset 'glyph'. Nearest: 'glyphs'"):
         call("glyph")
 
 
 def test_an_unknown_size_names_the_nearest():
-    with pytest.raises(UserError, match="Unknown size 'quik'. Nearest: 'quick'"):
+    with pytest.raises(UserError, match=r"Unknown size 'quik'. Nearest: 'quick'"):
         data.load("glyphs", "quik")
 
 

@@ -27,11 +27,11 @@ FAMILIES = {
         [(1, 1, 1), (1, 2, 3), (2, 3, 5)],
     ),
     "learngene_vit": (
-        6,
+        4,
         "depth",
         {"embed_dim": 12, "num_heads": 2},
-        ("blocks.1", "blocks.4"),
-        [2, 6, 9],
+        ("blocks.1", "blocks.2"),
+        [2, 4, 6],
     ),
     "swin_tiny_patch4_window7_224": (
         (1, 1, 2, 1),
@@ -97,7 +97,7 @@ def test_every_tensor_of_the_learngene_arrives(case):
 
 
 def test_inherited_tensors_equal_the_ancestors_bit_for_bit(case):
-    ancestor, gene, descendant, _ = case
+    ancestor, _, descendant, _ = case
     state = ancestor.model.state_dict()
     every = {layer.name: layer for layer in blocks.layers(ancestor.model)}
     new = descendant.model.state_dict()
@@ -258,14 +258,14 @@ def test_a_missing_role_is_named(families):
 def test_more_layers_than_slots_are_refused(families):
     gene = families["learngene_vit"][1]
     with pytest.raises(
-        UserError, match=r"2 layers \(blocks.1, blocks.4\) do not fit in order into"
+        UserError, match=r"2 layers \(blocks.1, blocks.2\) do not fit in order into"
     ):
         inherit.inherit(gene, num_classes=7, depth=1)
 
 
 def test_an_unknown_architecture_lists_the_nearest(families):
     gene = families["learngene_vit"][1]
-    with pytest.raises(UserError, match="Unknown architecture 'learngen_vit'.*'learngene_vit'"):
+    with pytest.raises(UserError, match=r"Unknown architecture 'learngen_vit'.*'learngene_vit'"):
         inherit.inherit(gene, "learngen_vit", num_classes=7)
 
 
@@ -274,9 +274,9 @@ def test_a_misspelt_option_is_refused(families):
         inherit.inherit(families["learngene_vit"][1], num_classes=7, depht=3)
 
 
-def test_an_unknown_method_lists_the_nearest(tiny_vit):
-    with pytest.raises(UserError, match="Unknown method 'shufled'. Nearest: 'shuffled'"):
-        descend("shufled", tiny_vit, None, num_classes=7)
+def test_an_unknown_method_lists_the_nearest(vit):
+    with pytest.raises(UserError, match=r"Unknown method 'shufled'. Nearest: 'shuffled'"):
+        descend("shufled", vit, None, num_classes=7)
 
 
 # --- assigning ------------------------------------------------------------------------------------
@@ -352,18 +352,24 @@ def test_layers_without_any_slot_are_refused():
 
 
 @pytest.fixture(scope="module")
-def vit_gene(tiny_vit):
-    return extract(tiny_vit, ("blocks.2", "blocks.4"))
+def vit(families):
+    """A random ViT with four blocks."""
+    return families["learngene_vit"][0]
+
+
+@pytest.fixture(scope="module")
+def vit_gene(families):
+    return families["learngene_vit"][1]
 
 
 INHERITED = {
-    "learngene": {"stem", "position", "blocks.2", "blocks.4"},
+    "learngene": {"stem", "position", "blocks.1", "blocks.2"},
     "scratch": set(),
-    "full fine-tune": {"stem", "position", "fc_norm", *(f"blocks.{i}" for i in range(6))},
+    "full fine-tune": {"stem", "position", "fc_norm", *(f"blocks.{i}" for i in range(4))},
     "first layers": {"stem", "position", "blocks.0", "blocks.1"},
-    "last layers": {"stem", "position", "blocks.4", "blocks.5"},
+    "last layers": {"stem", "position", "blocks.2", "blocks.3"},
     "stem only": {"stem", "position"},
-    "shuffled": {"stem", "position", "blocks.2", "blocks.4"},
+    "shuffled": {"stem", "position", "blocks.1", "blocks.2"},
 }
 
 
@@ -375,52 +381,52 @@ def test_the_methods_are_those_known():
     assert set(METHODS) == {*INHERITED, "random layers"}
 
 
-@pytest.mark.parametrize("depth", [3, 6, 9])
+@pytest.mark.parametrize("depth", [3, 5])
 @pytest.mark.parametrize("method", INHERITED)
-def test_a_method_inherits_what_its_name_says(tiny_vit, vit_gene, method, depth):
-    descendant = descend(method, tiny_vit, vit_gene, num_classes=7, depth=depth)
+def test_a_method_inherits_what_its_name_says(vit, vit_gene, method, depth):
+    descendant = descend(method, vit, vit_gene, num_classes=7, depth=depth)
     assert sources(descendant) == INHERITED[method]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_layers_are_as_many_as_the_learngenes(tiny_vit, vit_gene, seed):
-    found = sources(descend("random layers", tiny_vit, vit_gene, num_classes=7, seed=seed))
+@pytest.mark.parametrize("seed", range(3))
+def test_random_layers_are_as_many_as_the_learngenes(vit, vit_gene, seed):
+    found = sources(descend("random layers", vit, vit_gene, num_classes=7, seed=seed))
     assert found >= {"stem", "position"}
     assert len(found - {"stem", "position"}) == 2
 
 
-def test_random_layers_follow_the_seed(tiny_vit, vit_gene):
-    drawn = [inherit.random_layers(tiny_vit, vit_gene, seed).names for seed in (0, 0, 1, 2, 3)]
+def test_random_layers_follow_the_seed(vit, vit_gene):
+    drawn = [inherit.random_layers(vit, vit_gene, seed).names for seed in (0, 0, 1, 2, 3)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_may_start_from_a_learngene_without_blocks(tiny_vit, method):
-    bare = extract(tiny_vit, ())
-    found = sources(descend(method, tiny_vit, bare, num_classes=7))
+def test_a_method_may_start_from_a_learngene_without_blocks(vit, method):
+    bare = extract(vit, ())
+    found = sources(descend(method, vit, bare, num_classes=7))
     wanted = {"scratch": set(), "full fine-tune": INHERITED["full fine-tune"]}
     assert found == wanted.get(method, {"stem", "position"})
 
 
 @pytest.mark.parametrize("method", ["first layers", "last layers", "random layers", "stem only"])
-def test_a_baseline_travels_as_the_learngene_does(tiny_vit, method):
-    alone = extract(tiny_vit, ("blocks.2",), travels=())
-    found = sources(descend(method, tiny_vit, alone, num_classes=7))
+def test_a_baseline_travels_as_the_learngene_does(vit, method):
+    alone = extract(vit, ("blocks.2",), travels=())
+    found = sources(descend(method, vit, alone, num_classes=7))
     assert not found & {"stem", "position"}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_a_function_of_its_seed(tiny_vit, vit_gene, method):
-    one, same = (descend(method, tiny_vit, vit_gene, num_classes=7, seed=4) for _ in range(2))
+@pytest.mark.parametrize("method", ["learngene", "scratch", "random layers", "shuffled"])
+def test_a_method_is_a_function_of_its_seed(vit, vit_gene, method):
+    one, same = (descend(method, vit, vit_gene, num_classes=7, seed=4) for _ in range(2))
     assert train.weight_hash(one.model) == train.weight_hash(same.model)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_leaves_the_ancestor_and_the_learngene_alone(tiny_vit, vit_gene, method):
-    before = train.weight_hash(tiny_vit.model), learngene_hash(vit_gene)
-    descend(method, tiny_vit, vit_gene, num_classes=7)
-    assert (train.weight_hash(tiny_vit.model), learngene_hash(vit_gene)) == before
+def test_a_method_leaves_the_ancestor_and_the_learngene_alone(vit, vit_gene, method):
+    before = train.weight_hash(vit.model), learngene_hash(vit_gene)
+    descend(method, vit, vit_gene, num_classes=7)
+    assert (train.weight_hash(vit.model), learngene_hash(vit_gene)) == before
 
 
 def test_shuffling_keeps_the_values_of_every_tensor(tiny_cnn):
@@ -453,25 +459,25 @@ def test_shuffling_follows_the_seed(tiny_cnn):
     assert not torch.equal(one, other)
 
 
-def test_a_full_fine_tune_differs_from_the_ancestor_in_the_head_only(tiny_vit, vit_gene):
-    model = descend("full fine-tune", tiny_vit, vit_gene, num_classes=5, seed=9).model
-    new, old = model.state_dict(), tiny_vit.model.state_dict()
+def test_a_full_fine_tune_differs_from_the_ancestor_in_the_head_only(vit, vit_gene):
+    model = descend("full fine-tune", vit, vit_gene, num_classes=5, seed=9).model
+    new, old = model.state_dict(), vit.model.state_dict()
     assert {name for name in old if not torch.equal(new[name], old[name])} == {
         "head.weight",
         "head.bias",
     }
 
 
-def test_a_full_fine_tune_keeps_the_ancestors_architecture(tiny_vit, vit_gene):
-    model = descend("full fine-tune", tiny_vit, vit_gene, num_classes=7, depth=3).model
-    assert len(model.blocks) == 6
+def test_a_full_fine_tune_keeps_the_ancestors_architecture(vit, vit_gene):
+    model = descend("full fine-tune", vit, vit_gene, num_classes=7, depth=3).model
+    assert len(model.blocks) == 4
 
 
-def test_a_full_fine_tune_with_the_ancestors_head_answers_like_it(tiny_vit, vit_gene):
-    model = descend("full fine-tune", tiny_vit, vit_gene, num_classes=5).model.eval()
-    model.head.load_state_dict(tiny_vit.model.head.state_dict())
+def test_a_full_fine_tune_with_the_ancestors_head_answers_like_it(vit, vit_gene):
+    model = descend("full fine-tune", vit, vit_gene, num_classes=5).model.eval()
+    model.head.load_state_dict(vit.model.head.state_dict())
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model(x), tiny_vit.model(x))
+    assert torch.equal(model(x), vit.model(x))
 
 
 def test_the_shipped_ancestor_gives_descendants(shipped_cnn):

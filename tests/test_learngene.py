@@ -175,12 +175,12 @@ def test_the_normalisation_travels(tiny_cnn, gene):
 
 
 def test_an_unknown_layer_lists_the_nearest(tiny_cnn):
-    with pytest.raises(UserError, match="Unknown layer 'features.77'. Nearest: 'features.7'"):
+    with pytest.raises(UserError, match=r"Unknown layer 'features.77'. Nearest: 'features.7'"):
         extract(tiny_cnn, ("features.77",))
 
 
 def test_the_head_cannot_be_extracted(tiny_cnn):
-    with pytest.raises(UserError, match="'head.fc' is the head, which belongs to the old classes"):
+    with pytest.raises(UserError, match=r"'head.fc' is the head, which belongs to the old classes"):
         extract(tiny_cnn, ("features.7", "head.fc"))
 
 
@@ -255,7 +255,7 @@ def test_a_file_that_lacks_a_tensor_names_it_and_its_layer(saved):
     del tensors["features.8.bias"]
     meta = {k: v for k, v in meta.items() if k not in ("kind", "format", "sha256")}
     files.save_tensors(saved, "learngene", tensors, meta)
-    with pytest.raises(UserError, match="lacks 'features.8.bias' of layer 'features.7'"):
+    with pytest.raises(UserError, match=r"lacks 'features.8.bias' of layer 'features.7'"):
         Learngene.load(saved)
 
 

@@ -39,7 +39,7 @@ def test_building_leaves_the_global_generator_alone():
 
 
 def test_an_unknown_architecture_lists_the_nearest():
-    with pytest.raises(UserError, match="Unknown architecture 'learngene_vgh'.*'learngene_vgg'"):
+    with pytest.raises(UserError, match=r"Unknown architecture 'learngene_vgh'.*'learngene_vgg'"):
         models.create("learngene_vgh", 5)
 
 

@@ -350,7 +350,7 @@ def test_an_unknown_setting_lists_the_nearest(field, value, near):
 
 
 def test_an_unknown_optimizer_lists_the_nearest():
-    with pytest.raises(UserError, match="Unknown optimizer 'adamv'.*'adam'"):
+    with pytest.raises(UserError, match=r"Unknown optimizer 'adamv'.*'adam'"):
         trained(replace(QUICK, optimizer="adamv"))
 
 
@@ -428,9 +428,10 @@ def broken_off(monkeypatch):
                 raise Killed
             return epoch(run, *rest)
 
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr(train, "_epoch", until)
-            trained(config, network(drop_rate=0.5), checkpoint=path, **options)
+            with pytest.raises(Killed):
+                trained(config, network(drop_rate=0.5), checkpoint=path, **options)
         return path
 
     return run
@@ -511,7 +512,7 @@ def test_another_log_every_is_not_something_else(tmp_path, broken_off):
 def test_a_damaged_checkpoint_is_refused(tmp_path, broken_off, size):
     path = broken_off(tmp_path / "run.ckpt", 2)
     os.truncate(path, size % path.stat().st_size)
-    with pytest.raises(UserError, match="not a readable checkpoint.*Delete it"):
+    with pytest.raises(UserError, match=r"not a readable checkpoint.*Delete it"):
         trained(LONG, network(drop_rate=0.5), checkpoint=path)
 
 

@@ -1,0 +1,157 @@
+"""The command line: what it prints, what it writes, how it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lgutils import cli, course, files
+from lgutils.errors import UserError
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys; sys.argv = ['lgutils', '--help']\n"
+        "from lgutils.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "accumulate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "nowhere.safetensors"),
+        ("accumulate", "cmn"),
+        ("data", "glyfs"),
+        ("course", "--only", "77"),
+        ("course", "--scale", "papre"),
+        ("condense", "nowhere.safetensors", "--budget", "many"),
+        ("ship", "everything"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lgutils", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    errors = capsys.readouterr().err
+    assert end.value.code == 2
+    assert errors.startswith("lgutils: ")
+    assert len(errors.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_story_runs_from_a_shell(tmp_path):
+    run = CliRunner()
+    ancestor, gene, heir = (tmp_path / f"{n}.safetensors" for n in ("a", "g", "d"))
+    for arguments in (
+        ["accumulate", "cnn", "--out", ancestor],
+        ["condense", ancestor, "--out", gene, "--iterations", "2", "--budget", "2"],
+        ["inherit", gene, "--out", heir, "--set", "stages=1,2,2,3", "--epochs", "2"],
+    ):
+        result = run.invoke(cli.app, list(map(str, arguments)))
+        assert result.exit_code == 0, (result.output, result.exception)
+    _, meta = files.load_tensors(heir, "descendant")
+    assert meta["settings"] == {"stages": [1, 2, 2, 3]}
+    for path in (ancestor, gene, heir):
+        shown = run.invoke(cli.app, ["info", str(path)])
+        assert shown.exit_code == 0
+        assert path.name in shown.output
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):
+    code = (
+        "import sys; sys.argv = ['lgutils', 'accumulate', 'cnn', '--fresh', '--out', 'a.safetensors']\n"
+        "from lgutils.cli import main; main()"
+    )
+    environment = {**os.environ, "LGUTILS_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(14)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped" in errors
+    left = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not [p for p in left if p.suffix == ".part" or p.name == "a.safetensors"]
+
+
+def book(*sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+@pytest.fixture
+def small_course(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    nbformat.write(book("1 + 1"), folder / "00_good.ipynb")
+    nbformat.write(book("1 / 0"), folder / "01_bad.ipynb")
+    nbformat.write(book("import os; print(os.environ['LGUTILS_SCALE'])"), folder / "02_scale.ipynb")
+    monkeypatch.setattr(course, "notebooks_folder", lambda: folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_course_goes_on_after_a_failed_chapter_and_names_it(small_course, tmp_path):
+    before = {p.name: p.read_bytes() for p in small_course.iterdir()}
+    result = CliRunner().invoke(cli.app, ["course", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert "01_bad" in result.output
+    assert "ZeroDivisionError" in result.output
+    pages = sorted(p.name for p in (tmp_path / "run").glob("*.html"))
+    assert pages == ["00_good.html", "01_bad.html", "02_scale.html"]
+    assert before == {p.name: p.read_bytes() for p in small_course.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_course_hands_the_scale_to_the_notebooks(small_course, tmp_path):
+    course.run("02", out=tmp_path / "run", scale="paper")
+    done = json.loads((tmp_path / "run" / "02_scale.ipynb").read_text())
+    assert done["cells"][0]["outputs"][0]["text"] == ["paper\n"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_course_pages_need_nothing_from_the_network(small_course, tmp_path):
+    course.run("00", out=tmp_path / "run")
+    page = (tmp_path / "run" / "00_good.html").read_text()
+    for attribute in ('src="http', 'src="//', 'href="http', "@import", 'src=""'):
+        assert attribute not in page
+
+
+def test_course_refuses_to_write_over_the_notebooks(small_course):
+    with pytest.raises(UserError, match="own folder"):
+        course.run(out=small_course)
+
+
+def test_settings_become_numbers_and_lists():
+    assert cli._settings(["depth=4", "stages=1,2,3", "act=gelu"]) == {
+        "depth": 4, "stages": [1, 2, 3], "act": "gelu",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="NAME=VALUE"):
+        cli._settings(["depth"])
+
+
+def test_torch_threads_are_left_as_they_were():
+    from lgutils import fleet
+
+    threads = torch.get_num_threads()
+    assert fleet.run([], workers=0) == []
+    assert torch.get_num_threads() == threads

@@ -243,7 +243,7 @@ def course(
 @app.command()
 def ship(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="ancestors, scores, rates, sweep.")
+        list[str] | None, typer.Argument(help="ancestors, scores, rates, sweep, picture.")
     ] = None,
 ) -> None:
     """For maintainers: make again what the package ships and results/ (45 minutes)."""

@@ -117,7 +117,32 @@ def results_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "results"
 
 
-PARTS = {"ancestors": ancestors, "scores": scores, "rates": rates, "sweep": sweep}
+def picture() -> None:
+    """Draw the README's picture: the CNN ancestor, its learngene, and three descendants."""
+    from lgutils import blocks, figures
+
+    figures.style()
+    ancestor = ancestry.Ancestor.load(shipped_path("cnn"))
+    gene = learngene.extract(ancestor, chosen("cnn"))
+    drawn = {"ancestry model": blocks.layers(ancestor.model)}
+    marked = {"ancestry model": [layer.name for layer in gene.layers]}
+    for depth, shape in descendants("cnn").items():
+        heir = inherit.inherit(gene, num_classes=5, **shape)
+        name = f"descendant ({depth})"
+        drawn[name] = blocks.layers(heir.model)
+        marked[name] = [o.layer for o in heir.provenance if o.source]
+    figure = figures.network(drawn, marked)
+    with files.atomic(results_folder().parent / "docs" / "learngene.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+PARTS = {
+    "ancestors": ancestors,
+    "scores": scores,
+    "rates": rates,
+    "sweep": sweep,
+    "picture": picture,
+}
 
 
 def run(parts: list[str]) -> None:

@@ -220,11 +220,10 @@ def _start(model: nn.Module, config: FitConfig, steps: int, where: torch.device)
     return _Run(model, optimizer, scheduler)
 
 
-def _epoch(run: _Run, batches: Batches, number: int, config: FitConfig, loss_fn: Callable) -> float:
-    """One pass; returns the mean loss. Checks it for NaN once, at the end, to spare the GPU a wait."""
+def _epoch(run: _Run, batches: Batches, number: int, config: FitConfig, forward: Callable) -> float:
+    """One pass; returns the mean loss. On a GPU NaN is looked for once, at the end: no waiting."""
     where = batches.images.device
-    cpu_fp32 = config.precision == "float32"
-    forward = torch.compile(run.model) if config.compile else run.model
+    loss_fn = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     total = torch.zeros((), device=where)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(config.seed * 1_000_003 + number)
@@ -234,7 +233,7 @@ def _epoch(run: _Run, batches: Batches, number: int, config: FitConfig, loss_fn:
             if run.scheduler is not None:
                 run.scheduler.step_update(step)
             x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(where.type, torch.bfloat16, enabled=not cpu_fp32):
+            with torch.autocast(where.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 loss = loss_fn(forward(x), y)
             run.optimizer.zero_grad()
             loss.backward()
@@ -301,7 +300,7 @@ def fit(
     key = _key(model, *train, config) if path else ""
     if path and path.exists():
         run.load(path, key)
-    loss_fn = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+    forward = torch.compile(run.model) if config.compile else run.model
     held, score = (None if test is None else (test[0].to(where), test[1])), None
     bar = tqdm(
         range(1, config.epochs + 1), initial=len(run.losses), total=config.epochs,
@@ -309,7 +308,7 @@ def fit(
     )  # fmt: skip
     for number in range(len(run.losses) + 1, config.epochs + 1):
         began = time.perf_counter()
-        run.losses.append(_epoch(run, batches, number, config, loss_fn))
+        run.losses.append(_epoch(run, batches, number, config, forward))
         if held is not None and (number % config.log_every == 0 or number == config.epochs):
             score = evaluate(run.model, *held, normalize)
             run.curve.append((number, score.accuracy))

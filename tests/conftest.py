@@ -12,8 +12,9 @@ from lgutils.ancestry import Ancestor, AncestryCard
 from lgutils.data import Normalize
 from lgutils.train import Score
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
-os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # for the processes tests start
+# At most two for the kernels that run notebooks; one here, where two would mostly wait for each other.
+os.environ["OMP_NUM_THREADS"] = str(min(2, torch.get_num_threads()))
+torch.set_num_threads(1)
 
 
 def random_ancestor(arch: str, seed: int = 3, **kwargs) -> Ancestor:

@@ -440,7 +440,9 @@ def broken_off(monkeypatch):
 def test_a_killed_process_is_resumed_to_the_weights_of_an_unbroken_run(tmp_path):
     path = tmp_path / "run.ckpt"
     code = textwrap.dedent(CHILD).format(path=[os.path.dirname(__file__), *sys.path])
-    with subprocess.Popen([sys.executable, "-c", code, str(path)]) as child:
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, env=os.environ | threads) as child:
         while not path.exists():
             assert child.poll() is None
             time.sleep(0.01)

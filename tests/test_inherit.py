@@ -1,5 +1,6 @@
 """Facts about descendants: what they carry, from where, and what stays fresh."""
 
+from dataclasses import replace
 from itertools import combinations, product
 from math import inf
 
@@ -330,6 +331,16 @@ def test_the_assignment_keeps_the_order(seed):
     gene, slots, state = made_up(np.random.default_rng(seed), 3, 7, shapes=1)
     found = assign(gene, slots, state)
     assert [found[s.name].name for s in slots if s.name in found] == ["b0", "b1", "b2"]
+
+
+def test_two_moderate_moves_are_better_than_a_long_one():
+    # Slots 0.1 apart. b0 fits slots 2 and 5, b1 fits 4 and 10; they come from 0.5 and 0.6.
+    # (2, 4) moves 0.3 and 0.2: squares 0.13. (5, 10) moves 0 and 0.4: squares 0.16.
+    gene, slots, state = made_up(np.random.default_rng(0), 2, 11, shapes=1)
+    gene = replace(gene, depths=(0.5, 0.6), tensors={"b0.w": torch.ones(3), "b1.w": torch.ones(4)})
+    state |= {f"s{j}.w": torch.zeros(n) for j, n in {2: 3, 5: 3, 4: 4, 10: 4}.items()}
+    found = {slot: layer.name for slot, layer in assign(gene, slots, state).items()}
+    assert found == {"s2": "b0", "s4": "b1"}
 
 
 def test_as_many_slots_as_layers_take_one_each():

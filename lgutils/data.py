@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +120,6 @@ def split(dataset: str, seed: int = 0) -> Split:
     return Split(*(tuple(sorted(part)) for part in (order[:64], order[64:80], order[80:])))
 
 
-@lru_cache(maxsize=2)
 def load(dataset: str = "glyphs", size: str = "quick", *, progress: bool = False) -> ImageSet:
     """Load a dataset, rendering and caching it if needed. Nothing is downloaded.
 

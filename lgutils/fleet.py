@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lgutils import ancestry, data, files, inherit, learngene, train
 from lgutils.ancestry import Ancestor, AncestryConfig
-from lgutils.data import Task
+from lgutils.data import ImageSet, Task
 from lgutils.errors import UserError
 from lgutils.train import FitConfig
 
@@ -72,13 +72,18 @@ def _ancestor(family: str) -> Ancestor:
     return ancestry.accumulate(AncestryConfig.preset(family), progress=False)
 
 
+@lru_cache(maxsize=2)
+def _images(dataset: str) -> ImageSet:
+    return data.load(dataset)
+
+
 def run_job(job: Job) -> Row:
     """Train one descendant and evaluate it after the last epoch."""
     torch.set_num_threads(1)
     ancestor = _ancestor(job.family)
     gene = learngene.extract(ancestor, job.layers)
     classes = getattr(data.split(job.dataset), job.pool)
-    episode = job.task.draw(data.load(job.dataset), classes)
+    episode = job.task.draw(_images(job.dataset), classes)
     descendant = inherit.descend(
         job.method, ancestor, gene, num_classes=job.task.n_way, seed=job.seed, **job.arch_kwargs
     )

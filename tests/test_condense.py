@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgutils import blocks, models
 from lgutils import condense as lc
+from lgutils.condense import norm
 from lgutils.condense.bilevel import SGD, gradients, hypergradient
 from lgutils.condense.matching import Matching, PairWeights, resized, standardised
 from lgutils.data import Normalize
@@ -64,7 +65,7 @@ class Problem(NamedTuple):
 def problem(setting: str, dtype=torch.float64) -> Problem:
     (arch, kwargs), (small, small_kwargs), options = SETTINGS[setting]
     ancestor = models.create(arch, 7, seed=1, **kwargs).to(dtype)
-    descendant = models.create(small, 4, seed=2, **small_kwargs).to(dtype).train()
+    descendant = norm.cheapened(models.create(small, 4, seed=2, **small_kwargs)).to(dtype).train()
     generator = torch.Generator().manual_seed(3)
     x, meta, x2 = torch.randn(3, 6, 3, 16, 16, dtype=dtype, generator=generator)
     y, y2 = torch.randint(0, 4, (2, 6), generator=generator)
@@ -286,6 +287,22 @@ def test_distances_equal_a_loop_over_pairs(setting, swap):
     maps = matching.descendant(x)[1]
     found = matching.distances(maps, adapters, matching.targets(x))
     torch.testing.assert_close(found, naive_distances(matching, ancestor, descendant, x, adapters))
+
+
+def test_batch_norm_equals_torch_and_has_the_right_second_derivative():
+    theirs, ours = torch.nn.BatchNorm2d(3).double(), norm.BatchNorm2d(3).double()
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+    assert torch.autograd.gradcheck(ours.train(), x)
+    weights = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+
+    def call(x, weight, bias):
+        return functional_call(ours, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradgradcheck(call, (x, *weights))
 
 
 def test_both_forms_of_the_squared_distance_are_under_test():

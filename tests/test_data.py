@@ -123,7 +123,7 @@ def test_digits_are_grey(digits):
 def test_two_sizes_share_their_images_and_roles(own_cache, monkeypatch):
     monkeypatch.setattr(data, "SIZES", {"quick": 7, "full": 12})
     monkeypatch.setattr(glyphs, "CHARACTERS", glyphs.CHARACTERS[:2])
-    small, big = (data.load.__wrapped__("glyphs", size) for size in ("quick", "full"))
+    small, big = (data.load("glyphs", size) for size in ("quick", "full"))
     for attribute in ("images", "held_out", "labels"):
         few, many = (getattr(s, attribute).unflatten(0, (2, -1)) for s in (small, big))
         assert torch.equal(few, many[:, :7])

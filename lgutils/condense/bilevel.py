@@ -46,9 +46,9 @@ class SGD:
         """
         params, velocity = dict(params), dict(velocity)
         for name, grad in grads.items():
-            pull = grad + self.weight_decay * params[name] if self.weight_decay else grad
-            velocity[name] = self.momentum * velocity[name] + pull
-            params[name] = params[name] - self.lr * velocity[name]
+            pull = torch.add(grad, params[name], alpha=self.weight_decay)
+            velocity[name] = torch.add(pull, velocity[name], alpha=self.momentum)
+            params[name] = torch.sub(params[name], velocity[name], alpha=self.lr)
         return params, velocity
 
 

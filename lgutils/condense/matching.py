@@ -29,7 +29,7 @@ class Target:
     Attributes:
         maps: side by side, (B, sum of C_m, H_n, W_n); or, for `Matching.expanded` layers, one
             (B, C, h, w) for each run of ancestor layers of equal size, h <= H_n.
-        squares: for expanded layers, (B, sum of C_m) sums of squares at the size H_n x W_n.
+        squares: for expanded layers, (B, pairs) mean squares at the size H_n x W_n.
     """
 
     maps: tuple[Tensor, ...]
@@ -175,9 +175,9 @@ class Matching:
         for n, width in enumerate(slot_widths):
             sources = [m for m, k in self.pairs if k == n]
             widths = [self.widths[m] for m in sources]
-            means = [torch.full((w, 1), 1 / w) for w in widths]
+            means = [self.example.new_full((w, 1), 1 / w) for w in widths]
             self.sources.append(sources)
-            self.averages.append(torch.block_diag(*means).to(self.example) if means else None)
+            self.averages.append(torch.block_diag(*means) if means else None)
             self.adapter_shapes.append((sum(widths), width))
             conv_l2 = (self.adapter, self.distance) == ("conv", "l2")
             self.expanded.append(conv_l2 and self.sizes[n].numel() > width)
@@ -216,7 +216,7 @@ class Matching:
         for f in runs:
             rows, columns = (enlarger(f.shape[i + 2], size[i], f) for i in (0, 1))
             squares.append((f * (rows.T @ rows @ f @ (columns.T @ columns))).sum((2, 3)))
-        return Target(tuple(runs), torch.cat(squares, 1))
+        return Target(tuple(runs), torch.cat(squares, 1) @ self.averages[n] / size.numel())
 
     def new_adapters(self, seed: int) -> dict[str, Tensor]:
         """Adapter parameters by name, initialised as torch initialises a convolution."""
@@ -241,25 +241,22 @@ class Matching:
         for n, target in enumerate(targets.slots):
             if target is None:
                 continue
-            if self.expanded[n]:
-                gaps = self._expanded_gaps(n, maps[n], params, target)
-            else:
-                gaps = self._gaps(n, maps[n], params, target)
-            columns.append(gaps @ self.averages[n])
+            form = self._expanded if self.expanded[n] else self._direct
+            columns.append(form(n, maps[n], params, target))
         return torch.cat(columns, 1)
 
-    def _gaps(self, n: int, maps: Tensor, params: dict, target: Target) -> Tensor:
-        """(B, sum of C_m) mean difference, squared or absolute, for each target channel."""
+    def _direct(self, n: int, maps: Tensor, params: dict, target: Target) -> Tensor:
+        """(B, pairs of slot n): the difference is built, squared or made absolute, and averaged."""
         if self.adapter == "identity":
             moved = maps.repeat(1, len(self.sources[n]), 1, 1)
         else:
             moved = F.conv2d(maps, params[f"adapter.{n}.weight"], params[f"adapter.{n}.bias"])
         gap = moved - target.maps[0]
         gap = gap.abs() if self.distance == "l1" else gap.square()
-        return gap.mean((2, 3))
+        return gap.mean((2, 3)) @ self.averages[n]
 
-    def _expanded_gaps(self, n: int, maps: Tensor, params: dict, target: Target) -> Tensor:
-        """The same as `_gaps`, as |s|^2 - 2 w.(t s) + w.(t t')w for each row w of the adapter.
+    def _expanded(self, n: int, maps: Tensor, params: dict, target: Target) -> Tensor:
+        """The same for "l2", as the mean of |s|^2 - 2 w.(t s) + w.(t t')w over the rows w.
 
         With U the (linear) enlarging of s, (U s).t = s.(U' t), so that s is never enlarged.
         """
@@ -274,9 +271,12 @@ class Matching:
             cross.append(s.flatten(2) @ down.flatten(2).mT)
         weight = params[f"adapter.{n}.weight"].flatten(1)
         w = torch.cat([weight, params[f"adapter.{n}.bias"][:, None]], 1)  # (sum of C_m, C_n + 1)
+        crossed = (w * torch.cat(cross, 1)).sum(2) @ self.averages[n]
         gram = t.flatten(2) @ t.flatten(2).mT  # (B, C_n + 1, C_n + 1)
-        product = w * (w @ gram - 2 * torch.cat(cross, 1))
-        return (target.squares + product.sum(2)) / size.numel()
+        parts = w.split([self.widths[m] for m in self.sources[n]])
+        grams = [(part.T @ part / len(part)).flatten() for part in parts]
+        squared = gram.flatten(1) @ torch.stack(grams, 1)
+        return target.squares + (squared - 2 * crossed) / size.numel()
 
 
 class _GuardedRelu6(torch.autograd.Function):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from lgutils import blocks, files, models, scale, train
 from lgutils.ancestry import Ancestor
+from lgutils.condense import norm
 from lgutils.condense.bilevel import MODES, SGD, Hypergradient, gradients, hypergradient
 from lgutils.condense.matching import Matching, PairWeights, Targets
 from lgutils.errors import UserError, unknown
@@ -183,10 +184,7 @@ class Condenser:
         self.normalize = ancestor.card.normalize
         self.training = tuple(t.to(where) for t in training)
         self.meta = tuple(t.to(where) for t in meta)
-        classes = int(training[1].max()) + 1
-        kwargs = {"in_chans": training[0].shape[1], **config.arch_kwargs}
-        self.descendant = models.create(config.arch, classes, seed=config.seed, **kwargs).to(where)
-        self.descendant.train()
+        self.descendant = norm.cheapened(self._new_descendant()).to(where).train()
         source = ancestor.model if where.type == "cpu" else models.copied(ancestor.model).to(where)
         self.matching = Matching(
             source, self.descendant, block_names(source), block_names(self.descendant),
@@ -210,12 +208,19 @@ class Condenser:
         self.done = 0
         self.traces: list[Tensor] = []
 
+    def _new_descendant(self) -> nn.Module:
+        images, labels = self.training
+        kwargs = {"in_chans": images.shape[1], **self.config.arch_kwargs}
+        classes = int(labels.max()) + 1
+        return models.create(self.config.arch, classes, seed=self.config.seed, **kwargs)
+
     def _batch(self, images: Images, number: int) -> Images:
         """Batch `number`: a function of the seed and the number alone, so a run can be resumed."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
         rows = torch.randperm(len(images[1]), generator=generator)[: self.config.batch_size]
         rows = rows.to(self.where)
-        return self.normalize(images[0][rows]), images[1][rows]
+        x = self.normalize(images[0][rows])
+        return x.contiguous(memory_format=torch.channels_last), images[1][rows]
 
     def _meta_batch(self) -> Meta:
         """The rollout's matching batch with the ancestor's targets for it."""
@@ -334,14 +339,14 @@ class Condenser:
 
     def result(self, seconds: float) -> Condensed:
         """What has been found so far."""
-        model = models.copied(self.descendant)
+        model = self._new_descendant()
         own = {k: self.params[k].detach() for k in self.descendant_keys}
         model.load_state_dict(own | self.buffers, strict=False)
         trace = torch.stack(self.traces)
         matching = self.matching
         return Condensed(
             self.config, matching.taps, matching.slots, matching.pairs,
-            trace[:, 0], trace[:, 1], trace[:, 2, 0], model.cpu().eval(), seconds,
+            trace[:, 0], trace[:, 1], trace[:, 2, 0], model.eval(), seconds,
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from lgutils.data import ImageSet, Task
 from lgutils.errors import UserError
 from lgutils.train import FitConfig
 
-LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNING_TASKS = tuple(range(1000, 1006))  # open-world tasks; never the tasks that are reported
 FEW_SHOT = FitConfig(epochs=20, batch_size=25, lr=3e-3, shift=3, log_every=1000)
 
@@ -175,18 +175,24 @@ def tuned_fit(family: str, method: str, *, path: Path | None = None) -> FitConfi
 
 
 def tune(
-    layers: dict[str, Sequence[str]], methods: Sequence[str], path: Path, *, progress: bool = True
+    layers: dict[str, Sequence[str]],
+    shapes: dict[str, dict[str, Any]],
+    methods: Sequence[str],
+    path: Path,
+    *,
+    progress: bool = True,
 ) -> dict:
     """Give every arm its best learning rate, from the same grid and the same open-world tasks.
 
     Args:
         layers: the learngene's blocks of each family.
+        shapes: the descendant of each family, as arguments for timm.
         methods: the arms.
         path: JSON file to write: the grid, every mean accuracy, and the best rate of each arm.
     """
     jobs = [
         Job(family, method, tuple(names), Task(seed=s), pool="open_world", seed=s,
-            fit=replace(FEW_SHOT, lr=lr))
+            arch_kwargs=shapes[family], fit=replace(FEW_SHOT, lr=lr))
         for family, names in layers.items()
         for method in methods
         for lr in LEARNING_RATES
@@ -202,11 +208,15 @@ def tune(
             for lr in arm:
                 arm[lr] = round(sum(arm[lr]) / len(arm[lr]), 4)
     best = {f: {m: float(max(t, key=t.get)) for m, t in arms.items()} for f, arms in means.items()}
+    limits = (min(LEARNING_RATES), max(LEARNING_RATES))
+    edges = [f"{f}: {m}" for f, arms in best.items() for m, lr in arms.items() if lr in limits]
     table = {
         "best": best,
         "means": means,
         "tasks": [asdict(Task(seed=s)) for s in TUNING_TASKS],
         "layers": {f: list(names) for f, names in layers.items()},
+        "shapes": shapes,
+        "at the edge of the grid": edges,
         "fit": asdict(FEW_SHOT),
         "versions": ancestry.versions(),
     }

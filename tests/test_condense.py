@@ -555,6 +555,37 @@ def test_condense_reports_what_it_compared():
     assert all(torch.equal(t, before[k]) for k, t in ancestor.model.state_dict().items())
 
 
+def planted_lambda(planted: int, seed: int) -> np.ndarray:
+    """Lambda of three layers of equal shape: one knows the class of each image, two are noise."""
+    images, labels = open_world(300)
+    images = images - images // 100 * 100  # no bars; faint ones instead
+    for i, label in enumerate(labels):
+        images[i, :, 5 * label : 5 * label + 5] += 25
+    parts = [(images[rows], labels[rows]) for rows in (slice(200), slice(200, None))]
+    config = replace(TINY, arch=SMALL_VIT[0], arch_kwargs=SMALL_VIT[1], iterations=40, seed=seed)
+    run = lc.Condenser(fake_ancestor(VIT), *parts, config, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randn(3, 12, generator=generator)
+
+    def maps(x):
+        bands = torch.stack([x[:, :, 5 * k : 5 * k + 5].mean((1, 2, 3)) for k in range(3)], 1)
+        found = [torch.randn(len(x), 12, 2, 2, generator=generator) for _ in range(3)]
+        found[planted] = codes[bands.argmax(1)][:, :, None, None] + 0.3 * found[planted]
+        return found
+
+    run.matching._ancestor_maps = maps
+    while run.done < config.iterations:
+        run.step()
+    return run.result(0).matrix().amax(1).numpy()
+
+
+def test_a_layer_that_knows_the_classes_gets_more_lambda_than_one_of_noise():
+    grid = np.mean([[planted_lambda(m, seed) for m in range(3)] for seed in range(2)], 0)
+    knows, noise = np.diag(grid), grid[~np.eye(3, dtype=bool)]
+    assert knows.mean() > noise.mean() + 0.25
+    assert (grid.argmax(0) == np.arange(3)).all()  # each layer, when it is the one that knows
+
+
 def test_a_diverging_run_says_what_to_change():
     run = condenser(replace(TINY, lr=1e30))
     with pytest.raises(UserError, match=r"J became .* at meta-iteration 1.*smaller lr"):

@@ -151,7 +151,11 @@ class Ancestor:
     def load(cls, path: Path | str) -> "Ancestor":
         """Read an ancestor file; the weights are checked against the card's hash."""
         tensors, meta = files.load_tensors(path, "ancestor")
-        card = AncestryCard.parse(meta["card"])
+        try:
+            card, losses = AncestryCard.parse(meta["card"]), tuple(meta["losses"])
+            curve = tuple(tuple(point) for point in meta["curve"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} has damaged metadata ({error!r}). Make it again.") from error
         model = models.create(card.arch, len(card.classes), **card.arch_kwargs)
         try:
             model.load_state_dict(tensors)
@@ -159,8 +163,7 @@ class Ancestor:
             raise UserError(f"{path} does not fit {card.arch}: {error}") from error
         if train.weight_hash(model) != card.weight_hash:
             raise UserError(f"{path}: the weights are not those of its card. Make it again.")
-        curve = tuple(tuple(point) for point in meta["curve"])
-        return cls(model.eval(), card, tuple(meta["losses"]), curve)
+        return cls(model.eval(), card, losses, curve)
 
 
 def versions() -> dict[str, str]:

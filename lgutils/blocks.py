@@ -216,6 +216,11 @@ def layers(model: nn.Module) -> tuple[Layer, ...]:
     )
 
 
+def block_names(model: nn.Module) -> list[str]:
+    """Names of a model's integral layers with role "block", in order."""
+    return [layer.name for layer in layers(model) if layer.role == "block"]
+
+
 def find(layers: Iterable[Layer], name: str) -> Layer:
     """Look a layer up by name; a `UserError` lists the nearest names if there is none."""
     named = {layer.name: layer for layer in layers}

@@ -109,6 +109,7 @@ def condense(
 
     kept = _budget(budget)
     source = Ancestor.load(ancestor)
+    scale = scale or ("paper" if source.card.size == "full" else "quick")
     config = CondenseConfig.preset(source.card.family, scale, protocol)
     if iterations:
         config = replace(config, iterations=iterations)
@@ -176,10 +177,9 @@ def inherit(
     gene = Learngene.load(learngene)
     images, classes = data.load(dataset, progress=True), data.split(dataset).novel
     episode = data.Task(ways, shots, seed).draw(images, classes)
-    nothing = replace(gene, layers=(), depths=(), tensors={}, travels=())
     settings, fit = _settings(set_ or []), replace(fleet.FEW_SHOT, epochs=epochs)
     scores = {}
-    for name, source in {"scratch": nothing, "learngene": gene}.items():
+    for name, source in {"scratch": module.scratch(None, gene), "learngene": gene}.items():
         heir = module.inherit(source, arch, num_classes=ways, seed=seed, **settings)
         fitted = train.fit(
             heir.model, episode.train, heir.normalize, fit, test=episode.test, device_name=device,
@@ -261,5 +261,8 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:  # typer turns Ctrl-C into 130 without a word
         if end.code == 130:
-            print("lgutils: stopped. What was finished is kept.", file=sys.stderr)
+            print(
+                "lgutils: stopped. Finished files are kept; a training with a checkpoint goes on.",
+                file=sys.stderr,
+            )
         raise

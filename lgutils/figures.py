@@ -1,6 +1,7 @@
 """One figure style for the course: colour-blind-safe, readable at 100 %, with alternative text."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from lgutils.blocks import Layer
 from lgutils.report import Interval
 
-ROLE_COLOURS = {"stem": 0, "position": 8, "block": 7, "norm": 5, "head": 4}  # "colorblind" indices
+MARKERS = "os^Dv"
 
 
 def style() -> None:
@@ -52,7 +53,7 @@ def mosaic(rows: Mapping[str, Tensor], *, per_row: int = 12, scale: float = 0.62
 def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
     """Held-out accuracy in % against epochs, one line a name."""
     figure, axis = plt.subplots(figsize=(6.5, 3.6))
-    for marker, (name, points) in zip("os^D", curves.items(), strict=False):
+    for marker, (name, points) in zip(cycle(MARKERS), curves.items(), strict=False):
         epochs, values = zip(*points, strict=True)
         axis.plot(epochs, [100 * v for v in values], marker=marker, ms=4, label=name)
     axis.set(xlabel="epoch", ylabel="held-out accuracy (%)", ylim=(0, 100), title=title)
@@ -131,7 +132,9 @@ def forest(groups: Mapping[str, Mapping[str, Interval]], xlabel: str) -> Figure:
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     figure, axis = plt.subplots(figsize=(7, 1.3 + 0.48 * len(names)))
     axis.axvline(0, color="grey", lw=1)
-    for k, (marker, (group, entries)) in enumerate(zip("os^D", groups.items(), strict=False)):
+    for k, (marker, (group, entries)) in enumerate(
+        zip(cycle(MARKERS), groups.items(), strict=False)
+    ):
         rows = [name for name in names if name in entries]
         middle = np.array([100 * entries[name].mean for name in rows])
         low = middle - [100 * entries[name].low for name in rows]

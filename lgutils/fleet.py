@@ -104,7 +104,7 @@ def run(
     """
     jobs = list(jobs)
     if workers is None:
-        workers = 0 if torch.cuda.is_available() or len(jobs) < 8 else (os.cpu_count() or 1)
+        workers = 0 if torch.cuda.is_available() or len(jobs) < 8 else min(_cores(), 16)
     bar = {"total": len(jobs), "desc": progress, "unit": "job", "disable": progress is None}
     if not workers:
         threads = torch.get_num_threads()
@@ -158,6 +158,13 @@ def accuracies(frame: pd.DataFrame, **where: Any) -> np.ndarray:
     return frame.sort_values("task")["accuracy"].to_numpy()
 
 
+def _cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def tuned_path(scale_name: str = "quick") -> Path:
     """Where the tuned learning rates of a scale stand."""
     return ancestry.shipped_path("cnn").with_name(f"learning-rates-{scale_name}.json")
@@ -165,10 +172,10 @@ def tuned_path(scale_name: str = "quick") -> Path:
 
 def tuned_fit(family: str, method: str, *, path: Path | None = None) -> FitConfig:
     """The few-shot configuration with the arm's own learning rate, tuned on open-world classes."""
-    table = json.loads((path or tuned_path()).read_text())["best"]
     try:
+        table = json.loads((path or tuned_path()).read_text())["best"]
         return replace(FEW_SHOT, lr=table[family][method])
-    except KeyError:
+    except (KeyError, OSError, ValueError):
         raise UserError(
             f"No learning rate was tuned for {method!r} of {family!r}. Use fleet.tune first."
         ) from None

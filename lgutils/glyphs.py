@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-# No two look alike when turned, and none repeats another alphabet's letter.
+# No two look alike when turned (tested), none repeats another alphabet's letter; some are cousins.
 CHARACTERS = (
     "234579BCEFGHJKLMNPQRTUWXYaefgijkmqtyz"  # digits and Latin
     "ΓΔΘΛΞΣΦΩαβεζθλμξπρσφχψω"  # Greek

@@ -178,13 +178,9 @@ def _like(ancestor: Ancestor, gene: Learngene, names: Sequence[str]) -> Learngen
     return learngene.extract(ancestor, names, travels=gene.travels)
 
 
-def _candidates(ancestor: Ancestor) -> list[str]:
-    return [layer.name for layer in blocks.layers(ancestor.model) if layer.role == "block"]
-
-
-def scratch(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
+def scratch(ancestor: Ancestor | None, gene: Learngene, seed: int = 0) -> Learngene:
     """Nothing is inherited."""
-    return learngene.extract(ancestor, (), travels=())
+    return replace(gene, layers=(), depths=(), tensors={}, travels=(), scores={})
 
 
 def stem_only(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
@@ -194,18 +190,18 @@ def stem_only(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
 
 def first_layers(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
     """The ancestor's first blocks, as many as the learngene has."""
-    return _like(ancestor, gene, _candidates(ancestor)[: len(gene.names)])
+    return _like(ancestor, gene, blocks.block_names(ancestor.model)[: len(gene.names)])
 
 
 def last_layers(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
     """The ancestor's last blocks, as many as the learngene has."""
-    names = _candidates(ancestor)
+    names = blocks.block_names(ancestor.model)
     return _like(ancestor, gene, names[len(names) - len(gene.names) :])
 
 
 def random_layers(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
     """As many random blocks as the learngene has; the seed draws them."""
-    names = _candidates(ancestor)
+    names = blocks.block_names(ancestor.model)
     rows = np.random.default_rng([seed, 11]).permutation(len(names))[: len(gene.names)]
     return _like(ancestor, gene, [names[i] for i in sorted(rows)])
 
@@ -228,7 +224,9 @@ def shuffled(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
 
 def everything(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
     """Full fine-tune: all of the ancestor but its head."""
-    return learngene.extract(ancestor, _candidates(ancestor), travels=("stem", "position", "norm"))
+    return learngene.extract(
+        ancestor, blocks.block_names(ancestor.model), travels=("stem", "position", "norm")
+    )
 
 
 METHODS: dict[str, Callable[[Ancestor, Learngene, int], Learngene]] = {

@@ -83,18 +83,26 @@ class Learngene:
             UserError: damaged or foreign file, or a layer whose tensors are not there.
         """
         tensors, meta = files.load_tensors(path, "learngene")
-        layers = tuple(
-            Layer(**{**entry, "tensors": tuple(entry["tensors"])}) for entry in meta["layers"]
-        )
-        for layer in layers:
+        try:
+            gene = cls._parse(tensors, meta)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} has damaged metadata ({error!r}). Make it again.") from error
+        for layer in gene.layers:
             if missing := [name for name in layer.tensors if name not in tensors]:
                 raise UserError(
                     f"{path} lacks {missing[0]!r} of layer {layer.name!r}. Make it again."
                 )
+        return gene
+
+    @classmethod
+    def _parse(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> "Learngene":
+        layers = [
+            Layer(**{**entry, "tensors": tuple(entry["tensors"])}) for entry in meta["layers"]
+        ]
         return cls(
             meta["arch"],
             meta["arch_kwargs"],
-            layers,
+            tuple(layers),
             tuple(meta["depths"]),
             tensors,
             Normalize(*(tuple(v) for v in meta["normalize"].values())),
@@ -165,7 +173,8 @@ def choose(scores: Scores, sizes: Sequence[int], budget: int | float) -> tuple[s
         budget: a number of layers (int), or a share of all the blocks' parameters (float in (0, 1]);
             with a share, layers are taken by score as long as they fit.
     """
-    order = np.argsort(-scores.mean, kind="stable")
+    compared = np.flatnonzero(np.isfinite(scores.mean))
+    order = compared[np.argsort(-scores.mean[compared], kind="stable")]
     if isinstance(budget, int | np.integer):
         if not 1 <= budget <= len(order):
             raise UserError(
@@ -272,5 +281,10 @@ def extract(
 def condense_to(ancestor: Ancestor, scores: Scores, budget: int | float, **options) -> Learngene:
     """Choose by score within a budget, then extract: scores -> learngene in one call."""
     sizes = {layer.name: layer.num_params for layer in blocks.layers(ancestor.model)}
+    if strange := [name for name in scores.layers if name not in sizes]:
+        raise UserError(
+            f"The scores are about other layers ({strange[0]!r} is not in {ancestor.card.arch}). "
+            "Use scores of this ancestor."
+        )
     names = choose(scores, [sizes[name] for name in scores.layers], budget)
     return extract(ancestor, names, scores=scores, **options)

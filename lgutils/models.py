@@ -108,6 +108,15 @@ def copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model)
 
 
+FORBIDDEN = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+}
+
+
 def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module:
     """Build a timm model with random weights.
 
@@ -119,8 +128,11 @@ def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module
     Returns:
         Model mapping (B, in_chans, H, W) -> (B, num_classes) logits, on the CPU, in training mode.
     Raises:
-        UserError: unknown architecture (with the nearest names), or arguments timm does not take.
+        UserError: unknown architecture (with the nearest names), arguments timm does not take, or one
+            that would load weights: fresh layers must be fresh, and files must not name other files.
     """
+    if bad := FORBIDDEN & kwargs.keys():
+        raise UserError(f"{min(bad)!r} is not accepted: models start from random weights here.")
     if not is_model(arch.split(".")[0]):
         raise unknown("architecture", arch, list_models())
     with torch.random.fork_rng(devices=[]):

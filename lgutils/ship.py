@@ -69,8 +69,8 @@ def rates() -> None:
 def descendants(family: str) -> dict[str, dict]:
     """Three descendants of a family, by name: arguments for timm.
 
-    "shallower" is the smallest that the quick learngene fits into, "main" is the one of the main
-    comparison, "deeper" is deeper than the ancestor.
+    "shallower" has fewer layers than "main" (for the CNN the fewest that the quick learngene fits
+    into), "main" is the one of the main comparison, "deeper" is deeper than the ancestor.
     """
     if family == "vit":
         return {"shallower": {"depth": 4}, "main": {"depth": 6}, "deeper": {"depth": 10}}

@@ -69,7 +69,7 @@ def problem(setting: str, dtype=torch.float64) -> Problem:
     generator = torch.Generator().manual_seed(3)
     x, meta, x2 = torch.randn(3, 6, 3, 16, 16, dtype=dtype, generator=generator)
     y, y2 = torch.randint(0, 4, (2, 6), generator=generator)
-    names = lc.block_names(ancestor), lc.block_names(descendant)
+    names = blocks.block_names(ancestor), blocks.block_names(descendant)
     matching = Matching(ancestor, descendant, *names, x, **options)
     targets = matching.targets(meta)
     torch.manual_seed(4)
@@ -281,7 +281,7 @@ def test_distances_equal_a_loop_over_pairs(setting, swap):
         ancestor, descendant = descendant, ancestor
     torch.manual_seed(0)
     x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
-    names = lc.block_names(ancestor), lc.block_names(descendant)
+    names = blocks.block_names(ancestor), blocks.block_names(descendant)
     matching = Matching(ancestor, descendant, *names, x, **options)
     adapters = matching.new_adapters(1)
     maps = matching.descendant(x)[1]
@@ -312,7 +312,7 @@ def test_both_forms_of_the_squared_distance_are_under_test():
 def test_building_a_matching_leaves_the_descendant_alone():
     model = models.create("learngene_vgg", 4, stages=[1, 1], widths=[3, 4])
     before = {k: t.clone() for k, t in model.state_dict().items()}
-    Matching(model, model, *[lc.block_names(model)] * 2, torch.randn(4, 3, 8, 8))
+    Matching(model, model, *[blocks.block_names(model)] * 2, torch.randn(4, 3, 8, 8))
     assert all(torch.equal(t, before[k]) for k, t in model.state_dict().items())
     assert not any(m._forward_hooks for m in model.modules())
 
@@ -362,7 +362,7 @@ def test_constant_lambda_is_one_number_for_a_pair():
 
 def test_matching_refuses_what_it_cannot_compare():
     ancestor = models.create(*CNN[:1], 7, **CNN[1])
-    names, x = lc.block_names(ancestor), torch.randn(2, 3, 16, 16)
+    names, x = blocks.block_names(ancestor), torch.randn(2, 3, 16, 16)
 
     def build(**options):
         return Matching(ancestor, ancestor, names, names, x, **options)
@@ -543,7 +543,7 @@ def test_condense_reports_what_it_compared():
     ancestor, config = fake_ancestor(), replace(TINY, pairs=((0, 0), (2, 1)), iterations=2)
     before = {k: t.clone() for k, t in ancestor.model.state_dict().items()}
     found = lc.condense(ancestor, open_world(), config, progress=False, device_name="cpu")
-    assert found.layers == tuple(lc.block_names(ancestor.model))
+    assert found.layers == tuple(blocks.block_names(ancestor.model))
     assert found.trace.shape == found.distances.shape == (2, 2)
     assert found.losses.shape == (2,)
     assert torch.isfinite(found.trace).all()
@@ -613,7 +613,7 @@ def test_every_preset_builds_a_pseudo_descendant(family, scale, protocol):
     config = lc.CondenseConfig.preset(family, scale, protocol)
     with torch.device("meta"):
         model = models.create(config.arch, 16, **config.arch_kwargs)
-    assert len(lc.block_names(model)) >= 3
+    assert len(blocks.block_names(model)) >= 3
     assert config.protocol == protocol
 
 
@@ -645,7 +645,7 @@ def test_every_criterion_scores_every_block(name):
     world = (images, torch.arange(120) % 5)
     config = replace(TINY, iterations=2)
     scores = lc.score(name, ancestor, world, config, runs=2, **options)
-    assert scores.layers == tuple(lc.block_names(ancestor.model))
+    assert scores.layers == tuple(blocks.block_names(ancestor.model))
     assert scores.runs.shape == (2, 3)
     assert scores.mean.shape == scores.spread.shape == (3,)
     assert np.isfinite(scores.runs).all()

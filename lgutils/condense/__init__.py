@@ -11,7 +11,6 @@ from lgutils.condense.run import (
     CondenseConfig,
     Condensed,
     Condenser,
-    block_names,
     condense,
     condense_seeds,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "PairWeights",
     "Scores",
     "Targets",
-    "block_names",
     "condense",
     "condense_seeds",
     "from_condensed",

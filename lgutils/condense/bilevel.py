@@ -14,7 +14,7 @@ A parameter outside a step's graph (the pd's head while matching) is left alone 
 momentum and weight decay included, as torch.optim.SGD does with `grad=None`. Under the torch of its
 day the reference had zeros there, so momentum kept such a parameter moving: see `move_unused`.
 
-Source: arXiv 2305.02279 (Sec. 3, condensing) and arXiv 1905.05901, Algorithm 1.
+Source: arXiv 2305.02279 (condensing) and arXiv 1905.05901, Algorithm 1.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lgutils import blocks, data, models
 from lgutils.ancestry import Ancestor
-from lgutils.condense.run import CondenseConfig, Condensed, Images, block_names, condense_seeds
+from lgutils.blocks import block_names
+from lgutils.condense.run import CondenseConfig, Condensed, Images, condense_seeds
 from lgutils.errors import unknown
 
 
@@ -90,18 +91,19 @@ def _flat_maps(model: nn.Module, names: Sequence[str], x: Tensor) -> list[Tensor
 def cka(
     ancestor: Ancestor, open_world: Images, config: CondenseConfig, runs: int = 1, **_
 ) -> Scores:
-    """Linear CKA to a pseudo-descendant trained alone on the open-world classes (no matching)."""
+    """Linear CKA to a pseudo-descendant trained alone on open-world classes, on 256 other images."""
     from lgutils import train
 
     layers, tables = block_names(ancestor.model), []
     rows = torch.randperm(len(open_world[1]), generator=torch.Generator().manual_seed(config.seed))
     x = ancestor.card.normalize(open_world[0][rows[:256]])
+    training = (open_world[0][rows[256:]], open_world[1][rows[256:]])
     theirs = _flat_maps(models.copied(ancestor.model), layers, x)
     for seed in range(config.seed, config.seed + runs):
         classes = int(open_world[1].max()) + 1
         small = models.create(config.arch, classes, seed=seed, **config.arch_kwargs)
         fit = train.FitConfig(epochs=3, lr=2e-3, seed=seed)
-        small = train.fit(small, open_world, ancestor.card.normalize, fit, device_name="cpu").model
+        small = train.fit(small, training, ancestor.card.normalize, fit, device_name="cpu").model
         slots = block_names(small)
         ours = _flat_maps(small, slots, x)
         tables.append([[linear_cka(a, b) for b in ours] for a in theirs])

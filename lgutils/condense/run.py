@@ -187,7 +187,7 @@ class Condenser:
         self.descendant = norm.cheapened(self._new_descendant()).to(where).train()
         source = ancestor.model if where.type == "cpu" else models.copied(ancestor.model).to(where)
         self.matching = Matching(
-            source, self.descendant, block_names(source), block_names(self.descendant),
+            source, self.descendant, blocks.block_names(source), blocks.block_names(self.descendant),
             self._batch(self.training, 0)[0], pairs=config.pairs, standardise=self.clean,
             distance=config.distance, adapter=config.adapter,
         )  # fmt: skip
@@ -321,12 +321,11 @@ class Condenser:
     def save(self, path: Path) -> None:
         """Write the whole state, for resuming."""
         state = {
-            "key": self.key, "done": self.done, "params": self.params,
+            "done": self.done, "params": self.params,
             "velocity": self.velocity, "buffers": self.buffers, "traces": self.traces,
             "weights": self.weights.state_dict(), "adam": self.adam.state_dict(),
         }  # fmt: skip
-        with files.atomic(path) as temporary:
-            torch.save(state, temporary)
+        files.save_checkpoint(path, self.key, state)
 
     def load(self, path: Path) -> None:
         """Take up a state that `save` wrote; a `UserError` says if it belongs to another run."""
@@ -348,11 +347,6 @@ class Condenser:
             self.config, matching.taps, matching.slots, matching.pairs,
             trace[:, 0], trace[:, 1], trace[:, 2, 0], model.eval(), seconds,
         )  # fmt: skip
-
-
-def block_names(model: nn.Module) -> list[str]:
-    """Names of a model's integral layers with role "block", in order."""
-    return [layer.name for layer in blocks.layers(model) if layer.role == "block"]
 
 
 def condense(

@@ -1,0 +1,130 @@
+"""What is shipped belongs together: ancestors, scores, learning rates, stored results."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lgutils import fleet, inherit, learngene, ship
+from lgutils.ancestry import Ancestor, shipped_path
+from lgutils.data import Task
+from lgutils.errors import UserError
+from lgutils.scale import FAMILIES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def rates():
+    return json.loads(fleet.tuned_path().read_text())
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return pd.read_csv(ship.results_folder() / "inherit-quick.csv")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_about_the_shipped_ancestor(family):
+    _, about = learngene.shipped_scores(family)
+    assert about["ancestor"] == Ancestor.load(shipped_path(family)).card.weight_hash
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_trace_of_lambda_leads_to_the_scores(family):
+    scores, about = learngene.shipped_scores(family)
+    last = round(0.25 * len(about["trace"][0]))
+    for run, trace in zip(scores.runs, about["trace"], strict=True):
+        means = pd.DataFrame(trace[-last:]).mean()
+        best = means.groupby([m for m, _ in about["pairs"]]).max()
+        assert best.to_numpy() == pytest.approx(run, abs=2e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rates_were_tuned_for_the_shipped_learngene_and_descendant(family, rates):
+    assert tuple(rates["layers"][family]) == ship.chosen(family)
+    assert rates["shapes"][family] == ship.descendants(family)["main"]
+    assert set(rates["best"][family]) == set(inherit.METHODS)
+
+
+def test_every_arm_was_tuned_on_the_same_grid(rates):
+    for arms in rates["means"].values():
+        for arm in arms.values():
+            assert sorted(map(float, arm)) == sorted(fleet.LEARNING_RATES)
+
+
+def test_tuning_tasks_are_never_reported(rates, stored):
+    assert not {task["seed"] for task in rates["tasks"]} & set(stored["task"])
+    assert set(stored["pool"]) == {"novel"}
+
+
+def test_stored_results_are_the_declared_sweep(stored):
+    jobs = ship.sweep_jobs()
+    assert len(stored) == len(jobs) == 640
+    lines = zip(jobs, stored.itertuples(), strict=True)
+    for job, line in lines:
+        assert (job.family, job.method, job.dataset, job.task.seed) == (
+            line.family, line.method, line.dataset, line.task,
+        )  # fmt: skip
+        assert " ".join(job.layers) == line.layers
+        assert job.fit.lr == line.lr
+
+
+def test_a_stored_row_comes_out_again_when_run():
+    stored = pd.read_csv(ship.results_folder() / "inherit-quick.csv")
+    (job,) = [
+        j for j in ship.sweep_jobs(tasks=1)
+        if (j.family, j.method, j.dataset) == ("cnn", "full fine-tune", "glyphs")
+    ]  # fmt: skip
+    row = fleet.run_job(job)
+    again = fleet.accuracies(
+        stored, family="cnn", method="full fine-tune", dataset="glyphs", task=0
+    )
+    assert row.accuracy == pytest.approx(again[0], abs=0.03)
+
+
+def test_processes_and_this_process_give_the_same_rows():
+    fit = fleet.replace(fleet.FEW_SHOT, epochs=2)
+    jobs = [fleet.Job("cnn", "scratch", ("features.4",), Task(seed=s), fit=fit) for s in (0, 1)]
+    alone, crowd = fleet.run(jobs, workers=0), fleet.run(jobs, workers=2)
+    assert [r.accuracy for r in alone] == [r.accuracy for r in crowd]
+    assert [r.task_key for r in alone] == [r.task_key for r in crowd]
+
+
+def test_accuracies_refuses_lines_that_are_not_one_a_task(stored):
+    with pytest.raises(UserError, match="exactly one for each task"):
+        fleet.accuracies(stored, family="cnn")
+    with pytest.raises(UserError, match="0 lines match"):
+        fleet.accuracies(stored, family="rnn")
+
+
+def test_a_method_without_a_tuned_rate_is_refused(tmp_path):
+    with pytest.raises(UserError, match="No learning rate"):
+        fleet.tuned_fit("cnn", "prayer")
+    with pytest.raises(UserError, match="No learning rate"):
+        fleet.tuned_fit("cnn", "scratch", path=tmp_path / "missing.json")
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(UserError, match="scores"):
+        ship.run(["score"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_three_depths_take_the_learngene(family):
+    gene = learngene.extract(Ancestor.load(shipped_path(family)), ship.chosen(family))
+    for shape in ship.descendants(family).values():
+        heir = inherit.inherit(gene, num_classes=5, **shape)
+        assert {o.source for o in heir.provenance if o.source} == {x.name for x in gene.layers}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(ROOT.glob("notebooks/*.ipynb"))])
+def test_no_blank_is_left_to_fill_in(path):
+    assert not re.findall(r"@[A-Z]{2,}", path.read_text(encoding="utf-8"))
+
+
+def test_files_that_the_readme_links_to_exist():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target

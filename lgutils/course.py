@@ -93,8 +93,18 @@ def run(
     return done
 
 
-def _execute(path, book, folder: Path, scale: str, expected: float, count: int, bar) -> Chapter:
+def _client(book, path: Path, **hooks):
+    """A client that runs a notebook in its own folder and stores no times and no widgets."""
     from nbclient import NotebookClient
+
+    return NotebookClient(
+        book, timeout=3600, kernel_name="python3", record_timing=False, store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--IPKernelApp.log_level=40"], **hooks,
+    )  # fmt: skip
+
+
+def _execute(path, book, folder: Path, scale: str, expected: float, count: int, bar) -> Chapter:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     began, start, ran = time.perf_counter(), bar.n, 0
@@ -108,11 +118,7 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
         bar.n = start + expected * share
         bar.set_description_str(f"{path.stem}  {_clock(elapsed)} of about {_clock(expected)}")
 
-    client = NotebookClient(
-        book, timeout=3600, kernel_name="python3", record_timing=False, store_widget_state=False,
-        resources={"metadata": {"path": str(path.parent)}}, on_cell_executed=tick,
-        extra_arguments=["--IPKernelApp.log_level=40"],
-    )  # fmt: skip
+    client = _client(book, path, on_cell_executed=tick)
     error = None
     environment = {**os.environ, "LGUTILS_SCALE": scale}
     try:
@@ -152,15 +158,11 @@ def refresh(only: str | None = None) -> None:
     Output is stored as strict nbval compares it; `python -m lgutils.course 02` refreshes chapter 02.
     """
     import nbformat
-    from nbclient import NotebookClient
 
     for path in chapters(only):
         book = nbformat.read(path, as_version=4)
         began = time.perf_counter()
-        NotebookClient(
-            book, timeout=3600, kernel_name="python3", record_timing=False,
-            store_widget_state=False, resources={"metadata": {"path": str(path.parent)}},
-        ).execute()  # fmt: skip
+        _client(book, path).execute()
         seconds = time.perf_counter() - began
         book.metadata["lgutils"] = {"seconds": round(seconds)}
         book.metadata.pop("widgets", None)

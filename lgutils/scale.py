@@ -6,6 +6,7 @@ from lgutils.errors import unknown
 
 SCALES = ("quick", "paper")
 FAMILIES = ("cnn", "vit")
+TITLES = {"cnn": "CNN", "vit": "ViT"}  # for people
 
 
 def current(name: str | None = None) -> str:

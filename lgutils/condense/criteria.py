@@ -91,13 +91,14 @@ def _flat_maps(model: nn.Module, names: Sequence[str], x: Tensor) -> list[Tensor
 def cka(
     ancestor: Ancestor, open_world: Images, config: CondenseConfig, runs: int = 1, **_
 ) -> Scores:
-    """Linear CKA to a pseudo-descendant trained alone on open-world classes, on 256 other images."""
+    """Linear CKA to a pseudo-descendant trained alone on open-world classes, on up to 256 other images."""
     from lgutils import train
 
     layers, tables = block_names(ancestor.model), []
     rows = torch.randperm(len(open_world[1]), generator=torch.Generator().manual_seed(config.seed))
-    x = ancestor.card.normalize(open_world[0][rows[:256]])
-    training = (open_world[0][rows[256:]], open_world[1][rows[256:]])
+    held = min(256, len(rows) // 3)
+    x = ancestor.card.normalize(open_world[0][rows[:held]])
+    training = (open_world[0][rows[held:]], open_world[1][rows[held:]])
     theirs = _flat_maps(models.copied(ancestor.model), layers, x)
     for seed in range(config.seed, config.seed + runs):
         classes = int(open_world[1].max()) + 1

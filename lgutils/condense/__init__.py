@@ -1,7 +1,7 @@
 """Condensing: which of the ancestor's layers are the learngene?
 
-`bilevel` holds the hypergradient, `matching` what is compared, `run` the loop, `criteria` the
-rivals.
+`bilevel` holds the hypergradient, `matching` what is compared, `norm` a batch norm that is cheap to
+differentiate twice, `run` the loop, `criteria` the rivals.
 """
 
 from lgutils.condense.bilevel import SGD, Hypergradient, gradients, hypergradient

@@ -370,15 +370,14 @@ def condense(
         `Condensed`, with the trace of lambda and the trained pseudo-descendant.
     """
     aside = torch.arange(len(open_world[1])) % 3 == 2
-    training, meta = tuple(t[~aside] for t in open_world), tuple(t[aside] for t in open_world)
-    run = Condenser(ancestor, training, meta, config, train.device(device_name))
+    parts = [tuple(t[rows] for t in open_world) for rows in (~aside, aside)]
+    run = Condenser(ancestor, *parts, config, train.device(device_name))
     path = Path(checkpoint) if checkpoint else None
     if path and path.exists():
         run.load(path)
     began = time.perf_counter()
     bar = tqdm(
-        total=config.iterations, initial=run.done,
-        desc="condensing", unit="it", disable=not progress,
+        total=config.iterations, initial=run.done, desc="condensing", unit="it", disable=not progress
     )  # fmt: skip
     while run.done < config.iterations:
         value = run.step()

@@ -99,7 +99,7 @@ def network(models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence
                 plt.Rectangle((x, -y - 0.32), 0.86, 0.64, facecolor=face, edgecolor="black",
                               hatch="//" if chosen else None, linewidth=1)
             )  # fmt: skip
-            text = str(number) if layer.role == "block" else layer.role[:4]
+            text = str(number) if layer.role == "block" else layer.role[:4].replace("posi", "pos")
             axis.text(x + 0.43, -y, text, ha="center", va="center", fontsize=10,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2})  # fmt: skip
     axis.set(xlim=(-0.2, most), ylim=(-len(models) + 0.5, 0.6))
@@ -108,12 +108,17 @@ def network(models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence
 
 
 def accuracies(
-    values: Mapping[str, Interval], title: str, *, chance: float | None = None
+    values: Mapping[str, Interval],
+    title: str,
+    *,
+    chance: float | None = None,
+    marked: str = "learngene",
 ) -> Figure:
-    """Mean accuracy in % with 95 % intervals, one line a method."""
+    """Mean accuracy in % with 95 % intervals, one line a method; the marked one stands out."""
     figure, axis = plt.subplots(figsize=(6.5, 1.2 + 0.36 * len(values)))
-    for y, (_, i) in enumerate(reversed(values.items())):
-        axis.errorbar(100 * i.mean, y, fmt="o", capsize=3,
+    for y, (name, i) in enumerate(reversed(values.items())):
+        colour, shape = ("C1", "s") if name == marked else ("C0", "o")
+        axis.errorbar(100 * i.mean, y, fmt=shape, capsize=3, color=colour,
                       xerr=[[100 * (i.mean - i.low)], [100 * (i.high - i.mean)]])  # fmt: skip
     if chance is not None:
         axis.axvline(100 * chance, color="grey", ls=":", label="chance")

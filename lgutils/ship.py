@@ -4,12 +4,15 @@
 makes one part again. Later parts stand on earlier ones.
 """
 
+import json
 from contextlib import suppress
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
-from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, scale
+import pandas as pd
+
+from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, report, scale
 from lgutils.ancestry import AncestryConfig, shipped_path
 from lgutils.condense import CondenseConfig
 from lgutils.data import Task
@@ -113,6 +116,29 @@ def sweep() -> None:
     path = results_folder() / "inherit-quick.csv"
     files.write_text(path, fleet.table(rows).to_csv(index=False))
     print(f"{len(rows)} rows in {path}")
+
+
+def summary() -> str:
+    """The README's table: paired gains of the learngene on the main descendant, as Markdown."""
+    frame = pd.read_csv(results_folder() / "inherit-quick.csv")
+    lines = ["| learngene minus ... | CNN | ViT |", "|---|---|---|"]
+    for dataset, methods in {
+        "glyphs": [m for m in inherit.METHODS if m != "learngene"],
+        "digits": ["scratch", "stem only", "full fine-tune"],
+    }.items():
+        for method in methods:
+            cells = []
+            for family in scale.FAMILIES:
+                shape = json.dumps(descendants(family)["main"], sort_keys=True)
+                pair = (
+                    fleet.accuracies(
+                        frame, family=family, method=m, dataset=dataset, descendant=shape
+                    )
+                    for m in ("learngene", method)
+                )
+                cells.append(report.paired(*pair).points())
+            lines.append(f"| {method} ({dataset}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def results_folder() -> Path:

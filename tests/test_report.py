@@ -32,7 +32,11 @@ def test_the_interval_covers_the_truth_in_19_of_20_cases():
 
 @pytest.mark.parametrize(
     ("values", "verdict"),
-    [([1, 2, 3, 2], "supported"), ([-1, -2, -3, -2], "contradicted"), ([-1, 1, 2, -2], "not supported")],
+    [
+        ([1, 2, 3, 2], "supported"),
+        ([-1, -2, -3, -2], "contradicted"),
+        ([-1, 1, 2, -2], "not supported"),
+    ],
 )
 def test_verdict(values, verdict):
     assert report.mean(values).verdict == verdict

@@ -35,10 +35,13 @@ def saved(tmp_path):
 
 @pytest.fixture
 def small_files():
-    """No file may grow beyond 4 KiB: the kernel refuses the write, as it does on a full disk."""
+    """No file may grow beyond 8 MiB: the kernel refuses the write, as it does on a full disk.
+
+    The limit holds for the whole process, so it is far above any log that pytest writes to.
+    """
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 2**20, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -115,9 +118,9 @@ def test_a_folder_that_is_a_file_is_a_user_error(tmp_path):
 
 
 WRITERS = {
-    "text": lambda path: files.write_text(path, "x" * 100_000),
-    "tensors": lambda path: files.save_tensors(path, "ancestor", {"w": torch.zeros(100_000)}, {}),
-    "checkpoint": lambda path: files.save_checkpoint(path, "key", {"w": torch.zeros(100_000)}),
+    "text": lambda path: files.write_text(path, "x" * 10_000_000),
+    "tensors": lambda path: files.save_tensors(path, "ancestor", {"w": torch.zeros(3_000_000)}, {}),
+    "checkpoint": lambda path: files.save_checkpoint(path, "key", {"w": torch.zeros(3_000_000)}),
 }
 
 

@@ -73,20 +73,23 @@ def test_the_whole_story_runs_from_a_shell(tmp_path):
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):
     code = (
-        "import sys; sys.argv = ['lgutils', 'accumulate', 'cnn', '--fresh', '--out', 'a.safetensors']\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have ignored it\n"
+        "sys.argv = ['lgutils', 'accumulate', 'cnn', '--fresh', '--out', 'a.safetensors']\n"
         "from lgutils.cli import main; main()"
     )
     environment = {**os.environ, "LGUTILS_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(14)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            time.sleep(14)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, errors
     assert "stopped" in errors
     left = [p for p in tmp_path.rglob("*") if p.is_file()]

@@ -123,7 +123,9 @@ def run(
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:
     """One line a row: the job flattened, what came out of it, and the versions that made it."""
-    lines = []
+    where, lines = train.device(), []
+    about = {name: v for name, v in ancestry.versions().items() if name != "python"}
+    about["device"] = "1 CPU thread" if where.type == "cpu" else ancestry.device_title(where)
     for row in rows:
         job = row.job
         lines.append(
@@ -135,8 +137,7 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
                 "task_key": row.task_key[:16], "seed": job.seed, "lr": job.fit.lr,
                 "epochs": job.fit.epochs, "accuracy": round(row.accuracy, 4),
                 "inherited": round(row.inherited, 4), "seconds": round(row.seconds, 2),
-                **{k: v for k, v in ancestry.versions().items() if k != "python"},
-                "device": "1 CPU thread" if train.device().type == "cpu" else ancestry.device_title(train.device()),
+                **about,
             }
         )  # fmt: skip
     return pd.DataFrame(lines)

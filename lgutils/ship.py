@@ -94,15 +94,16 @@ def sweep_jobs(tasks: int = 20) -> list[fleet.Job]:
     """The jobs behind chapter 03: all methods on the main descendant, other depths, and digits."""
     jobs = []
     for family in scale.FAMILIES:
-        shapes = descendants(family)
+        shapes, names = descendants(family), chosen(family)
+        fits = {method: fleet.tuned_fit(family, method) for method in inherit.METHODS}
         plan = [("glyphs", "main", tuple(inherit.METHODS))]
         plan += [("glyphs", depth, ("learngene", "scratch")) for depth in ("shallower", "deeper")]
         plan += [("digits", "main", ("learngene", "scratch", "stem only", "full fine-tune"))]
         for dataset, depth, methods in plan:
             jobs += [
                 fleet.Job(
-                    family, method, chosen(family), Task(5, 10, seed), dataset,
-                    arch_kwargs=shapes[depth], fit=fleet.tuned_fit(family, method), seed=seed,
+                    family, method, names, Task(5, 10, seed), dataset,
+                    arch_kwargs=shapes[depth], fit=fits[method], seed=seed,
                 )
                 for method in methods
                 for seed in range(tasks)

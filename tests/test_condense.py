@@ -34,15 +34,6 @@ SETTINGS = {  # name -> (ancestor, pseudo-descendant, options of Matching)
 STEPS = SGD(0.05, 0.9, 0.02)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small are slower on more threads, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # --- the hypergradient ----------------------------------------------------------------------------
 
 

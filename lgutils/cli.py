@@ -241,6 +241,57 @@ def course(
 
 
 @app.command()
+def replicate(
+    scale: Scale = None,
+    dataset: Annotated[str, typer.Option(help="glyphs, digits, or glyphs,digits.")] = "glyphs",
+    claims: Annotated[str, typer.Option(help="Of the paper's four, e.g. 1,3.")] = "1,2,3,4",
+    families: Annotated[str, typer.Option(help="cnn, vit, or cnn,vit.")] = "cnn,vit",
+    tasks: Annotated[int, typer.Option(help="Tasks of the main comparison.", min=4)] = 20,
+    out: Annotated[Path, typer.Option(help="Results folder; a second run goes on there.")] = Path(
+        "replication"
+    ),
+    backend: Annotated[str, typer.Option(help="auto, serial, processes or vmap.")] = "auto",
+) -> None:
+    """Test the paper's four claims: run (or resume) all descendants, judge, write report.html."""
+    from lgutils import replicate as module
+    from lgutils import report
+    from lgutils import scale as scales
+
+    found = module.run(
+        out,
+        scale_name=scales.current(scale),
+        datasets=tuple(filter(None, dataset.split(","))),
+        claims=_numbers(claims),
+        families=tuple(scales.family(name) for name in filter(None, families.split(","))),
+        tasks=tasks,
+        backend=backend,
+    )
+    for claim in found:
+        print(f"{claim.family:>4} {claim.dataset:<7} {claim}")
+    verdicts = [claim.verdict for claim in found if claim.number]
+    print(", ".join(f"{verdicts.count(v)} {v}" for v in report.VERDICTS) + " (paper's claims)")
+    print(f"Written to {out}: report.html, report.md, claims.json, runs.csv.")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
+    except ValueError:
+        raise UserError(f"--claims {text!r} is not a list of numbers such as 1,3.") from None
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results folder of `lgutils replicate`.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Put two results folders side by side: which effects moved, which verdicts changed."""
+    from lgutils import compare as module
+
+    print(module.compare(a, b))
+
+
+@app.command()
 def ship(
     parts: Annotated[
         list[str] | None, typer.Argument(help="ancestors, scores, rates, sweep, picture.")

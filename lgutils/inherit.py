@@ -4,8 +4,10 @@ Every baseline is another learngene, so all methods go through the same call: sc
 a full fine-tune everything, the controls other layers of the same number or the same weights shuffled.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -138,7 +140,7 @@ def inherit(
     if arch is None or arch == gene.arch:
         arch, kwargs = gene.arch, {**gene.arch_kwargs, **kwargs}
     model = models.create(arch, num_classes, seed=seed, **kwargs)
-    every, state = blocks.layers(model), model.state_dict()
+    every, state = _layers_of(model, arch, num_classes, kwargs), model.state_dict()
     source = assign(gene, [layer for layer in every if layer.role == "block"], state)
     for layer in gene.layers:
         if layer.role != "block":
@@ -153,6 +155,20 @@ def inherit(
             provenance.append(Origin(name, slot.name, slot.role, origin, state[name].numel()))
     model.load_state_dict(tensors)
     return Descendant(model, gene.normalize, tuple(provenance))
+
+
+def _layers_of(model: nn.Module, arch: str, num_classes: int, kwargs: dict) -> tuple[Layer, ...]:
+    """The model's integral layers; worked out once for an architecture, since it takes a while."""
+    try:
+        text = json.dumps(kwargs, sort_keys=True)
+    except TypeError:  # something that JSON cannot hold, such as a class
+        return blocks.layers(model)
+    return _known_layers(arch, num_classes, text)
+
+
+@lru_cache(maxsize=64)
+def _known_layers(arch: str, num_classes: int, kwargs: str) -> tuple[Layer, ...]:
+    return tuple(blocks.layers(models.create(arch, num_classes, **json.loads(kwargs))))
 
 
 def _same_role(
@@ -249,9 +265,24 @@ def descend(
 
     A full fine-tune keeps the ancestor's own architecture; every other method uses the one given.
     """
+    return born(
+        method, source(method, ancestor, gene, seed), arch, num_classes=num_classes, seed=seed,
+        **kwargs,
+    )  # fmt: skip
+
+
+def source(method: str, ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
+    """What a method (a name in `METHODS`) inherits; the seed draws the controls."""
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    source = METHODS[method](ancestor, gene, seed)
+    return METHODS[method](ancestor, gene, seed)
+
+
+def born(
+    method: str, inherited: Learngene, arch: str | None = None, *, num_classes: int, seed: int = 0,
+    **kwargs: Any,
+) -> Descendant:  # fmt: skip
+    """The descendant of a method from what it inherits (see `source`), which several may share."""
     if method == "full fine-tune":
         arch, kwargs = None, {}
-    return inherit(source, arch, num_classes=num_classes, seed=seed, **kwargs)
+    return inherit(inherited, arch, num_classes=num_classes, seed=seed, **kwargs)

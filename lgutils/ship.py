@@ -6,6 +6,7 @@ makes one part again. Later parts stand on earlier ones.
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, report, scale
 from lgutils.ancestry import AncestryConfig, shipped_path
 from lgutils.condense import CondenseConfig
+from lgutils.condense.criteria import Scores
 from lgutils.data import Task
 from lgutils.errors import UserError, unknown
 
@@ -59,11 +61,19 @@ def chosen(family: str) -> tuple[str, ...]:
     return learngene.choose(found, [1] * len(found.layers), BUDGET)
 
 
+def base_jobs() -> dict[str, fleet.Job]:
+    """A job of each family with the quick learngene and the main descendant; `fleet.grid` varies it."""
+    return {
+        family: fleet.Job(
+            family, "learngene", chosen(family), Task(), arch_kwargs=descendants(family)["main"]
+        )
+        for family in scale.FAMILIES
+    }
+
+
 def rates() -> None:
     """Tune every arm's learning rate on open-world classes."""
-    layers = {family: chosen(family) for family in scale.FAMILIES}
-    shapes = {family: descendants(family)["main"] for family in layers}
-    table = fleet.tune(layers, shapes, tuple(inherit.METHODS), fleet.tuned_path())
+    table = fleet.tune(base_jobs(), fleet.tuned_path())
     for family, best in table["best"].items():
         print(family, best)
 
@@ -93,21 +103,18 @@ def descendants(family: str) -> dict[str, dict]:
 def sweep_jobs(tasks: int = 20) -> list[fleet.Job]:
     """The jobs behind chapter 03: all methods on the main descendant, other depths, and digits."""
     jobs = []
-    for family in scale.FAMILIES:
-        shapes, names = descendants(family), chosen(family)
-        fits = {method: fleet.tuned_fit(family, method) for method in inherit.METHODS}
+    for family, base in base_jobs().items():
+        shapes = descendants(family)
         plan = [("glyphs", "main", tuple(inherit.METHODS))]
         plan += [("glyphs", depth, ("learngene", "scratch")) for depth in ("shallower", "deeper")]
         plan += [("digits", "main", ("learngene", "scratch", "stem only", "full fine-tune"))]
         for dataset, depth, methods in plan:
-            jobs += [
-                fleet.Job(
-                    family, method, names, Task(5, 10, seed), dataset,
-                    arch_kwargs=shapes[depth], fit=fits[method], seed=seed,
-                )
-                for method in methods
-                for seed in range(tasks)
-            ]  # fmt: skip
+            for method in methods:
+                job = replace(
+                    base, method=method, dataset=dataset, arch_kwargs=shapes[depth],
+                    fit=fleet.tuned_fit(family, method),
+                )  # fmt: skip
+                jobs += fleet.grid(job, task=range(tasks))
     return jobs
 
 
@@ -142,6 +149,48 @@ def summary() -> str:
     return "\n".join(lines)
 
 
+def variance_scores(family: str) -> list[Scores]:
+    """The scores of three ancestors that differ in their seed, two condensing seeds each.
+
+    The first ancestor is the shipped one with its shipped scores; the others are trained (and kept in
+    the cache) where they are not at hand.
+    """
+    found = [learngene.shipped_scores(family)[0]]
+    for seed in SEEDS[1:]:
+        ancestor = ancestry.accumulate(AncestryConfig.preset(family, "quick", seed=seed))
+        path = files.cache_dir() / f"scores-{family}-{ancestor.card.config_key}.json"
+        if not path.is_file():
+            config = CondenseConfig.preset(family, "quick")
+            classes = data.split(ancestor.card.dataset, ancestor.card.split_seed).open_world
+            images = data.load(ancestor.card.dataset, ancestor.card.size)
+            runs = condense.condense_seeds(
+                ancestor, images.of(classes, held_out=False), config, SEEDS[:2]
+            )
+            learngene.save_scores(condense.from_condensed(runs), path)
+        found.append(learngene.load_scores(path)[0])
+    return [replace(scores, runs=scores.runs[:2]) for scores in found]
+
+
+def variance() -> None:
+    """How much ancestor, condensing seed, task and descendant seed each move the accuracy."""
+    jobs = []
+    for family, base in base_jobs().items():
+        base = replace(base, fit=fleet.tuned_fit(family, "learngene"))
+        for seed, scores in zip(SEEDS, variance_scores(family), strict=True):
+            for i in range(2):
+                one = replace(scores, runs=scores.runs[i : i + 1])
+                names = learngene.choose(one, [1] * len(one.layers), BUDGET)
+                heir = replace(base, layers=names, ancestor_seed=seed)
+                rows = fleet.grid(heir, task=range(8), seed=(0, 1))
+                jobs += [(i, job) for job in rows]
+    rows = fleet.run([job for _, job in jobs], progress="descendants")
+    table = fleet.table(rows)
+    table.insert(0, "condensing_seed", [i for i, _ in jobs])
+    path = results_folder() / "variance-quick.csv"
+    files.write_text(path, table.to_csv(index=False))
+    print(f"{len(rows)} rows in {path}")
+
+
 def results_folder() -> Path:
     """The repository's results/, beside the package."""
     return Path(__file__).resolve().parent.parent / "results"
@@ -171,6 +220,7 @@ PARTS = {
     "scores": scores,
     "rates": rates,
     "sweep": sweep,
+    "variance": variance,
     "picture": picture,
 }
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lgutils.errors import UserError, unknown
 
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "constant")
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, x (B, C, H, W), y (B,) -> loss
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Fitted:
         losses: mean training loss of each epoch.
         curve: (epoch, accuracy) pairs; epoch 0 is not measured.
         seconds: wall time of training, evaluation included.
+        optimizer_state: of the optimiser after the last step, as torch's `state_dict` gives it.
     """
 
     model: nn.Module
@@ -110,6 +112,7 @@ class Fitted:
     losses: tuple[float, ...]
     curve: tuple[tuple[int, float], ...]
     seconds: float
+    optimizer_state: dict = field(default_factory=dict, repr=False)
 
 
 def device(name: str | None = None) -> torch.device:
@@ -184,6 +187,11 @@ class _Run:
         }
         files.save_checkpoint(path, key, state)
 
+    def adopt(self, optimizer_state: dict) -> None:
+        """Take over another optimiser's memory, but keep this run's hyper-parameters."""
+        own = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**copy.deepcopy(optimizer_state), "param_groups": own})
+
     def load(self, path: Path, key: str) -> None:
         state = files.load_checkpoint(path, key)
         self.model.load_state_dict(state["model"])
@@ -192,22 +200,30 @@ class _Run:
         self.curve = [tuple(point) for point in state["curve"]]
 
 
-def _start(model: nn.Module, config: FitConfig, steps: int, where: torch.device) -> _Run:
-    model = copy.deepcopy(model).to(where, memory_format=torch.channels_last)
-    extra = (
-        {"fused": True} if where.type == "cuda" and config.optimizer in ("adamw", "adam") else {}
-    )
+def optimizer_for(
+    parameters: nn.Module | list[dict], config: FitConfig, steps: int
+) -> tuple[torch.optim.Optimizer, CosineLRScheduler | None]:
+    """The optimiser of a configuration and its learning-rate schedule over so many steps.
+
+    Args:
+        parameters: a model (timm's rule then says what is not decayed), or ready parameter groups.
+    Raises:
+        UserError: an optimiser that timm does not know.
+    """
+    every = parameters[0]["params"] if isinstance(parameters, list) else parameters.parameters()
+    fused = next(iter(every)).is_cuda and config.optimizer in ("adamw", "adam")
+    extra = {"fused": True} if fused else {}
     name = "momentum" if config.optimizer == "sgd" else config.optimizer
     try:
         optimizer = create_optimizer_v2(
-            model, name, config.lr, config.weight_decay, config.momentum, **extra
+            parameters, name, config.lr, config.weight_decay, config.momentum, **extra
         )
     except ValueError as error:
         if "registry" not in str(error):
             raise
         raise unknown("optimizer", config.optimizer, list_optimizers()) from error
     if config.schedule == "constant" and not config.warmup:
-        return _Run(model, optimizer, None)
+        return optimizer, None
     cosine = config.schedule == "cosine"
     scheduler = CosineLRScheduler(
         optimizer,
@@ -217,13 +233,25 @@ def _start(model: nn.Module, config: FitConfig, steps: int, where: torch.device)
         warmup_lr_init=config.lr / 25,
         t_in_epochs=False,
     )
-    return _Run(model, optimizer, scheduler)
+    return optimizer, scheduler
 
 
-def _epoch(run: _Run, batches: Batches, number: int, config: FitConfig, forward: Callable) -> float:
+def _start(model: nn.Module, config: FitConfig, steps: int, where: torch.device) -> _Run:
+    model = copy.deepcopy(model).to(where, memory_format=torch.channels_last)
+    return _Run(model, *optimizer_for(model, config, steps))
+
+
+def _epoch(
+    run: _Run,
+    batches: Batches,
+    number: int,
+    config: FitConfig,
+    forward: nn.Module,
+    objective: Objective | None,
+) -> float:
     """One pass; returns the mean loss. On a GPU NaN is looked for once, at the end: no waiting."""
     where = batches.images.device
-    loss_fn = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
     total = torch.zeros((), device=where)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(config.seed * 1_000_003 + number)
@@ -234,7 +262,7 @@ def _epoch(run: _Run, batches: Batches, number: int, config: FitConfig, forward:
                 run.scheduler.step_update(step)
             x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(where.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                loss = loss_fn(forward(x), y)
+                loss = objective(forward, x, y) if objective else cross_entropy(forward(x), y)
             run.optimizer.zero_grad()
             loss.backward()
             if config.clip is not None:
@@ -271,6 +299,9 @@ def fit(
     config: FitConfig = FitConfig(),
     *,
     test: tuple[Tensor, Tensor] | None = None,
+    log_at: Collection[int] | None = None,
+    objective: Objective | None = None,
+    optimizer_state: dict | None = None,
     device_name: str | None = None,
     checkpoint: Path | str | None = None,
     progress: str | None = None,
@@ -284,6 +315,10 @@ def fit(
         model: maps (B, C, H, W) to (B, classes) logits.
         train, test: (images uint8 (N, C, H, W), labels int64 (N,)).
         normalize: from bytes to the model's input.
+        log_at: epochs after which to evaluate, instead of every `config.log_every`; the last always.
+        objective: the loss; None for cross-entropy with `config.label_smoothing`.
+        optimizer_state: start from another run's optimiser instead of a fresh one (the learning rate
+            and weight decay stay those of `config`).
         device_name: see `device`.
         checkpoint: file for resuming, written after every epoch and removed at the end.
         progress: title of a progress bar; None for none.
@@ -297,9 +332,17 @@ def fit(
     )  # fmt: skip
     run = _start(model, config, config.epochs * len(batches), where)
     path = Path(checkpoint) if checkpoint else None
+    if path and (objective or optimizer_state):
+        raise UserError(
+            "A checkpoint does not know of an objective or of another run's optimiser. Leave out "
+            "checkpoint=, or train with cross-entropy from a fresh optimiser."
+        )
     key = _key(model, *train, config) if path else ""
+    if optimizer_state is not None:
+        run.adopt(optimizer_state)
     if path and path.exists():
         run.load(path, key)
+    logged = range(config.log_every, config.epochs, config.log_every) if log_at is None else log_at
     forward = torch.compile(run.model) if config.compile else run.model
     held, score = (None if test is None else (test[0].to(where), test[1])), None
     bar = tqdm(
@@ -308,8 +351,8 @@ def fit(
     )  # fmt: skip
     for number in range(len(run.losses) + 1, config.epochs + 1):
         began = time.perf_counter()
-        run.losses.append(_epoch(run, batches, number, config, forward))
-        if held is not None and (number % config.log_every == 0 or number == config.epochs):
+        run.losses.append(_epoch(run, batches, number, config, forward, objective))
+        if held is not None and (number in logged or number == config.epochs):
             score = evaluate(run.model, *held, normalize)
             run.curve.append((number, score.accuracy))
             bar.set_postfix(loss=f"{run.losses[-1]:.2f}", accuracy=f"{run.curve[-1][1]:.1%}")
@@ -321,4 +364,7 @@ def fit(
     if path:
         path.unlink(missing_ok=True)
     run.model.eval()
-    return Fitted(run.model, score, tuple(run.losses), tuple(run.curve), run.seconds)
+    return Fitted(
+        run.model, score, tuple(run.losses), tuple(run.curve), run.seconds,
+        run.optimizer.state_dict(),
+    )  # fmt: skip

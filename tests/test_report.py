@@ -59,3 +59,7 @@ def test_pairs_of_different_length_are_refused():
 def test_a_claim_says_effect_n_and_verdict():
     claim = report.Claim("a above b", report.mean([0.1, 0.2, 0.3]))
     assert str(claim) == "a above b: +20.0 [-4.8, +44.8] points, n = 3: not supported"
+
+
+def test_all_public_names_exist():
+    assert [name for name in report.__all__ if not hasattr(report, name)] == []

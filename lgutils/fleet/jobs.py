@@ -1,0 +1,257 @@
+"""A job is one descendant to train; `grid` declares many, `run_job` trains one and gives its row."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import lgutils
+from lgutils import ancestry, data, distill, inherit, learngene, train
+from lgutils.ancestry import Ancestor, AncestryConfig
+from lgutils.data import Episode, ImageSet, Task
+from lgutils.errors import UserError, unknown
+from lgutils.inherit import Descendant
+from lgutils.learngene import Learngene
+from lgutils.train import FitConfig, Fitted
+
+FEW_SHOT = FitConfig(epochs=20, batch_size=25, lr=3e-3, shift=3, log_every=1000)
+ARMS = (*inherit.METHODS, "distillation")
+DRAWN = ("random layers", "shuffled")  # controls that the job's seed draws
+
+
+@dataclass(frozen=True)
+class Job:
+    """One descendant to train.
+
+    Attributes:
+        family: whose ancestor: "cnn" or "vit".
+        method: a name in `ARMS`.
+        layers: blocks of the learngene (for the baselines: how many, and their descendant's shape).
+        task: the few-shot task.
+        dataset, pool: "glyphs" or "digits"; "novel" or "open_world" classes.
+        arch_kwargs: the descendant's, laid over the ancestor's.
+        fit: how to train.
+        seed: the descendant's fresh layers and the control's draw.
+        scale: of the ancestor and of the images: "quick" or "paper".
+        ancestor_seed: which of the ancestors; 0 is the shipped one at quick scale.
+        log_at: epochs after which to evaluate; the last one always.
+    """
+
+    family: str
+    method: str
+    layers: tuple[str, ...]
+    task: Task
+    dataset: str = "glyphs"
+    pool: str = "novel"
+    arch_kwargs: dict[str, Any] = field(default_factory=dict)
+    fit: FitConfig = FEW_SHOT
+    seed: int = 0
+    scale: str = "quick"
+    ancestor_seed: int = 0
+    log_at: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.method not in ARMS:
+            raise unknown("method", self.method, ARMS)
+        if self.pool not in ("novel", "open_world"):
+            raise unknown("pool", self.pool, ("novel", "open_world"))
+
+    @property
+    def ancestry(self) -> AncestryConfig:
+        """The configuration of the ancestor."""
+        return AncestryConfig.preset(self.family, self.scale, seed=self.ancestor_seed)
+
+    @property
+    def key(self) -> str:
+        """Hex digest of everything that decides the outcome; the row's identity."""
+        content = {**_told(self), "ancestor": self.ancestry.key}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps an epoch."""
+        return -(-self.task.n_way * self.task.k_shot // self.fit.batch_size)
+
+
+def _told(settings: Any) -> dict[str, Any]:
+    """A dataclass as plain values without what is at its default: a new field moves no old key."""
+    blank = {f.name: f.default for f in fields(settings)}
+    told = {name: value for name in blank if (value := getattr(settings, name)) != blank[name]}
+    return {name: _told(v) if is_dataclass(v) else v for name, v in told.items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished job.
+
+    Attributes:
+        accuracy: after the last epoch, in [0, 1].
+        curve: (optimiser step, accuracy) pairs, as logged.
+        inherited: share of the descendant's entries that were inherited, 0 to 1.
+        seconds: wall time of training and evaluating; in a stack, the stack's time over its jobs.
+        task_key: digest of the task's images.
+        about: device, backend, versions and the digest of the code that made the row.
+    """
+
+    job: Job
+    accuracy: float
+    curve: tuple[tuple[int, float], ...]
+    inherited: float
+    seconds: float
+    task_key: str
+    about: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a job trains: its ancestor, its images and its untrained descendant."""
+
+    job: Job
+    ancestor: Ancestor
+    episode: Episode
+    descendant: Descendant
+
+
+def grid(base: Job, **axes: Iterable[Any]) -> list[Job]:
+    """All combinations of some settings, the last axis fastest.
+
+    Args:
+        base: gives what the axes leave open.
+        axes: name -> values. A name is a field of `Job`, of `FitConfig` (lr, weight_decay, batch_size,
+            epochs, ...) or of `Task` (n_way, k_shot). `task` takes task seeds: each also seeds the
+            descendant's fresh layers, unless `seed` is an axis of its own.
+    Example:
+        ``grid(job, method=("learngene", "scratch"), lr=(1e-3, 1e-2), task=range(20))``
+    Raises:
+        UserError: a name that is none of these.
+    """
+    jobs = []
+    for values in product(*axes.values()):
+        job = base
+        for name, value in zip(axes, values, strict=True):
+            job = _with(job, name, value, seeded="seed" in axes)
+        jobs.append(job)
+    return jobs
+
+
+def _with(job: Job, name: str, value: Any, seeded: bool) -> Job:
+    if name == "task" and isinstance(value, int):
+        task = replace(job.task, seed=value)
+        return replace(job, task=task) if seeded else replace(job, task=task, seed=value)
+    if name in {f.name for f in fields(Job)}:
+        return replace(job, **{name: value})
+    for part in ("fit", "task"):
+        owner = getattr(job, part)
+        if name in {f.name for f in fields(owner)}:
+            return replace(job, **{part: replace(owner, **{name: value})})
+    legal = {f.name for owner in (Job, FitConfig, Task) for f in fields(owner)}
+    raise unknown("setting", name, legal)
+
+
+@lru_cache(maxsize=8)
+def _ancestor(config_key: str, family: str, scale: str, seed: int) -> Ancestor:
+    config = AncestryConfig.preset(family, scale, seed=seed)
+    return ancestry.accumulate(config, progress=False)
+
+
+@lru_cache(maxsize=2)
+def _images(dataset: str, size: str) -> ImageSet:
+    return data.load(dataset, size)
+
+
+@lru_cache(maxsize=256)
+def _source(job_ancestry: tuple, layers: tuple[str, ...], method: str, draw: int) -> Learngene:
+    """What a method inherits; shared by all jobs that inherit the same."""
+    ancestor = _ancestor(*job_ancestry)
+    gene = learngene.extract(ancestor, layers)
+    return inherit.source(method, ancestor, gene, draw)
+
+
+def ancestor_of(job: Job) -> Ancestor:
+    """The ancestor of a job; trained now if it is not yet at hand."""
+    return _ancestor(*_which(job))
+
+
+def _which(job: Job) -> tuple:
+    return job.ancestry.key, job.family, job.scale, job.ancestor_seed
+
+
+def prepare(job: Job) -> Prepared:
+    """Draw a job's images and build its descendant; trains an ancestor that is not yet at hand."""
+    ancestor = ancestor_of(job)
+    images = _images(job.dataset, "full" if job.scale == "paper" else "quick")
+    episode = job.task.draw(images, getattr(data.split(job.dataset), job.pool))
+    method = "scratch" if job.method == "distillation" else job.method
+    inherited = _source(_which(job), job.layers, method, job.seed if method in DRAWN else 0)
+    descendant = inherit.born(
+        method, inherited, num_classes=job.task.n_way, seed=job.seed, **job.arch_kwargs
+    )
+    return Prepared(job, ancestor, episode, descendant)
+
+
+def trained(prepared: Prepared, **options: Any) -> Fitted:
+    """Train what was prepared; `options` go to `train.fit`."""
+    job, heir = prepared.job, prepared.descendant
+    model: nn.Module = heir.model
+    if job.method == "distillation":
+        model = distill.distilling(model, prepared.ancestor, seed=job.seed)
+        options["objective"] = distill.objective
+    return train.fit(
+        model, prepared.episode.train, heir.normalize, job.fit, test=prepared.episode.test,
+        log_at=job.log_at, **options,
+    )  # fmt: skip
+
+
+def run_job(job: Job) -> Row:
+    """Train one descendant, on one CPU thread or on the GPU, and evaluate it after the last epoch."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        prepared = prepare(job)
+        fitted = trained(prepared)
+    finally:
+        torch.set_num_threads(threads)
+    curve = tuple((epoch * job.steps_per_epoch, value) for epoch, value in fitted.curve)
+    return finished(prepared, curve, fitted.seconds, "one at a time")
+
+
+def finished(
+    prepared: Prepared, curve: Sequence[tuple[int, float]], seconds: float, backend: str
+) -> Row:
+    """The row of a trained job; the curve ends with the last epoch."""
+    return Row(
+        prepared.job, curve[-1][1], tuple(curve), prepared.descendant.inherited_share, seconds,
+        prepared.episode.key, {**about(), "backend": backend},
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def about() -> dict[str, str]:
+    """Device, versions and code behind the rows of this process."""
+    where = train.device()
+    title = "1 CPU thread" if where.type == "cpu" else ancestry.device_title(where)
+    return {"device": title, **ancestry.versions(), "code": code_version()}
+
+
+def code_version() -> str:
+    """Digest of the package's source files, so that a row says which code made it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(lgutils.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Refuse what is not a job, before hours are spent."""
+    for job in jobs:
+        if not isinstance(job, Job):
+            raise UserError(
+                f"A fleet runs Job objects; {type(job).__name__} was given. Use grid()."
+            )

@@ -1,0 +1,156 @@
+"""Rows on disk, each exactly once, whatever gets killed; and rows as a table.
+
+SQLite does the hard part: a row is committed whole or not at all, and several processes may write.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lgutils.errors import UserError
+from lgutils.fleet.jobs import Job, Row
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, outcome TEXT NOT NULL)"
+
+
+class Results:
+    """A file of finished rows (SQLite), identified by their job's key.
+
+    A key is stored once: a second row for it is ignored. The file may be on a local disk or on a network
+    disk that keeps POSIX locks.
+
+    Args:
+        path: made if it is not there.
+    Raises:
+        UserError: not a results file, or it cannot be written.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=60)
+            with self._db:
+                self._db.execute(SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(
+                f"{self.path} is not a results file that can be used ({error}). Name another, or "
+                "delete it to start anew."
+            ) from error
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def __len__(self) -> int:
+        return self._db.execute("SELECT count(*) FROM rows").fetchone()[0]
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Store rows: all of them or, if the process dies meanwhile, none."""
+        lines = [(row.job.key, json.dumps(_outcome(row))) for row in rows]
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", lines)
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{len(lines)} rows could not be written to {self.path} ({error}). Free some space "
+                "and run the same command again: what is stored stays."
+            ) from error
+
+    def find(self, jobs: Sequence[Job]) -> dict[str, Row]:
+        """The stored rows of these jobs, by key."""
+        try:
+            stored = dict(self._db.execute("SELECT key, outcome FROM rows"))
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{self.path} is damaged ({error}). Delete it to start anew."
+            ) from error
+        keyed = {job.key: job for job in jobs}
+        return {key: _row(job, stored[key]) for key, job in keyed.items() if key in stored}
+
+
+def _outcome(row: Row) -> dict[str, Any]:
+    return {
+        "accuracy": row.accuracy, "curve": row.curve, "inherited": row.inherited,
+        "seconds": row.seconds, "task_key": row.task_key, "about": row.about,
+    }  # fmt: skip
+
+
+def _row(job: Job, text: str) -> Row:
+    outcome = json.loads(text)
+    outcome["curve"] = tuple((step, value) for step, value in outcome["curve"])
+    return Row(job=job, **outcome)
+
+
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """One line a row: the job flattened, what came out of it, and what made it."""
+    lines = []
+    for row in rows:
+        job = row.job
+        lines.append(
+            {
+                "family": job.family, "method": job.method, "layers": " ".join(job.layers),
+                "dataset": job.dataset, "pool": job.pool, "scale": job.scale,
+                "ancestor_seed": job.ancestor_seed,
+                "descendant": json.dumps(job.arch_kwargs, sort_keys=True),
+                "n_way": job.task.n_way, "k_shot": job.task.k_shot, "task": job.task.seed,
+                "task_key": row.task_key[:16], "seed": job.seed,
+                "optimizer": job.fit.optimizer, "lr": job.fit.lr,
+                "weight_decay": job.fit.weight_decay, "batch_size": job.fit.batch_size,
+                "epochs": job.fit.epochs, "steps": job.fit.epochs * job.steps_per_epoch,
+                "accuracy": round(row.accuracy, 4),
+                "curve": " ".join(f"{step}:{value:.4f}" for step, value in row.curve),
+                "inherited": round(row.inherited, 4), "seconds": round(row.seconds, 2),
+                **row.about, "key": job.key,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def accuracies(frame: pd.DataFrame, **where: Any) -> np.ndarray:
+    """Accuracies of the matching lines, ordered by task, for paired statistics.
+
+    Raises:
+        UserError: nothing matches, or a task matches twice.
+    """
+    return select(frame, **where)["accuracy"].to_numpy()
+
+
+def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """The matching lines, one for each task, ordered by task.
+
+    Raises:
+        UserError: nothing matches, or a task matches twice.
+    """
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    if frame.empty or frame["task"].duplicated().any():
+        raise UserError(
+            f"{len(frame)} lines match {where}; exactly one for each task is expected. "
+            "Name more columns, or check their values."
+        )
+    return frame.sort_values("task")
+
+
+def curves(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Learning curves of lines that were logged at the same steps.
+
+    Returns:
+        (steps (S,), accuracies (lines, S) in [0, 1]).
+    Raises:
+        UserError: they were not.
+    """
+    pairs = [[p.split(":") for p in str(text).split()] for text in frame["curve"]]
+    steps = {tuple(int(step) for step, _ in line) for line in pairs}
+    if len(steps) != 1:
+        raise UserError(
+            f"The {len(frame)} curves have {len(steps)} different sets of steps; one is expected."
+        )
+    return np.array(steps.pop()), np.array([[float(value) for _, value in line] for line in pairs])

@@ -1,0 +1,96 @@
+"""Every arm's own best learning rate, from the same grid and the same open-world tasks.
+
+The open-world classes are never those of a reported task.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+
+from lgutils import ancestry, files
+from lgutils.errors import UserError
+from lgutils.fleet.backends import run
+from lgutils.fleet.jobs import ARMS, FEW_SHOT, Job, grid
+from lgutils.fleet.store import Results
+from lgutils.train import FitConfig
+
+LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+TUNING_TASKS = tuple(range(1000, 1006))  # open-world tasks; never the tasks that are reported
+LONG = "scratch, 5x steps"  # the arm that a sceptic asks for
+FITS = {**dict.fromkeys(ARMS, FEW_SHOT), LONG: replace(FEW_SHOT, epochs=5 * FEW_SHOT.epochs)}
+
+
+def method_of(arm: str) -> str:
+    """The method of an arm: all but one are named after it."""
+    return "scratch" if arm == LONG else arm
+
+
+def tuned_path(scale_name: str = "quick") -> Path:
+    """Where the tuned learning rates of a scale stand."""
+    return ancestry.shipped_path("cnn").with_name(f"learning-rates-{scale_name}.json")
+
+
+def tuned_fit(family: str, arm: str, *, path: Path | None = None) -> FitConfig:
+    """The few-shot configuration with the arm's own learning rate, tuned on open-world classes."""
+    try:
+        table = json.loads((path or tuned_path()).read_text())["best"]
+        return replace(FITS[arm], lr=table[family][arm])
+    except (KeyError, OSError, ValueError):
+        raise UserError(
+            f"No learning rate was tuned for {arm!r} of {family!r}. Use fleet.tune first."
+        ) from None
+
+
+def tune(
+    bases: Mapping[str, Job],
+    path: Path,
+    *,
+    arms: Collection[str] = tuple(FITS),
+    results: Results | None = None,
+    progress: bool = True,
+) -> dict:
+    """Give every arm of every family its best learning rate on open-world tasks.
+
+    Args:
+        bases: a job of each family, which says the learngene's layers and the descendant.
+        path: JSON file to write: the grid, every mean accuracy, and the best rate of each arm.
+        arms: those to tune; what the file says of others is kept.
+        results: see `run`.
+    """
+    kept = json.loads(path.read_text()) if path.is_file() and set(arms) < set(FITS) else {}
+    jobs = {
+        (family, arm): grid(
+            replace(base, pool="open_world", method=method_of(arm), fit=fit),
+            lr=LEARNING_RATES, task=TUNING_TASKS,
+        )
+        for family, base in bases.items()
+        for arm, fit in FITS.items()
+        if arm in arms
+    }  # fmt: skip
+    every = [job for group in jobs.values() for job in group]
+    rows = run(every, results=results, progress="tuning" if progress else None)
+    accuracy = {row.job.key: row.accuracy for row in rows}
+    means: dict[str, dict] = kept.get("means", {family: {} for family in bases})
+    for (family, arm), group in jobs.items():
+        means[family][arm] = {
+            str(lr): round(fmean(accuracy[job.key] for job in group if job.fit.lr == lr), 4)
+            for lr in LEARNING_RATES
+        }
+    best = {f: {a: float(max(t, key=t.get)) for a, t in arms.items()} for f, arms in means.items()}
+    limits = (min(LEARNING_RATES), max(LEARNING_RATES))
+    table = {
+        "best": best,
+        "means": means,
+        "tasks": [asdict(job.task) for job in grid(every[0], task=TUNING_TASKS)],
+        "layers": {family: list(base.layers) for family, base in bases.items()},
+        "shapes": {family: base.arch_kwargs for family, base in bases.items()},
+        "at the edge of the grid": [
+            f"{f}: {a}" for f, arms in best.items() for a, lr in arms.items() if lr in limits
+        ],
+        "fits": {arm: asdict(fit) for arm, fit in FITS.items()},
+        "versions": ancestry.versions(),
+    }
+    files.write_text(path, json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+    return table

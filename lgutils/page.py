@@ -1,0 +1,220 @@
+"""The report of a run as one page that needs nothing else: text, tables, figures, claims."""
+
+import base64
+import html
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lgutils import files
+from lgutils.report import Claim, ledger, ledger_markdown
+
+DPI = 150
+MARKS = {"supported": "yes", "not supported": "open", "contradicted": "no"}  # CSS classes
+STYLE = """
+:root { color-scheme: light dark; --text: #1b1b1b; --page: #fff; --soft: #5a5a5a; --line: #c8c8c8;
+  --yes: #00694a; --open: #555; --no: #a33b00; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e6e6; --page: #16181a; --soft: #a8a8a8; --line: #44484c;
+    --yes: #4fd0a5; --open: #b5b5b5; --no: #ff9a5c; } }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: var(--page);
+  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
+p, li { max-width: 44rem; } code { font-family: ui-monospace, monospace; font-size: .92em; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .92rem; }
+caption, figcaption { text-align: left; color: var(--soft); font-size: .92rem; padding: .3rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0;
+  border-bottom: 1px solid var(--line); }
+td.number { font-variant-numeric: tabular-nums; } td.long { min-width: 15rem; }
+figure { margin: 1.2rem 0; } figure div { background: #fff; border-radius: 6px; padding: .5rem; }
+img { display: block; max-width: 100%; height: auto; margin: auto; }
+.verdict { font-weight: 600; white-space: nowrap; } .verdict::before { content: "\\25A0\\00A0"; }
+.yes { color: var(--yes); } .open { color: var(--open); } .no { color: var(--no); }"""
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A part of the report.
+
+    title: one line.
+    paragraphs: Markdown of which `code`, **bold** and lists of "- " lines are set in HTML.
+    figures: (figure, alternative text, caption).
+    tables: (caption, frame).
+    """
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    figures: Sequence[tuple[Figure, str, str]] = ()
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+
+
+def write(
+    folder: Path | str,
+    title: str,
+    sections: Sequence[Section],
+    claims: Sequence[Claim],
+    provenance: Mapping[str, str],
+) -> None:
+    """Write report.html, report.md and claims.json: all three, or none where the disk is full.
+
+    The figures are closed, also where writing fails.
+
+    Args:
+        folder: made where missing.
+        claims: the ledger that opens the report.
+        provenance: what made the numbers, such as versions, device, date.
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    sections, claims = list(sections), list(claims)
+    origin = {str(name): str(value) for name, value in provenance.items()}
+    made = pd.DataFrame(origin.items(), columns=["what", "value"])
+    stored = {"claims": [claim.to_json() for claim in claims], "provenance": origin}
+    try:
+        texts = {
+            "claims.json": json.dumps(stored, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            "report.md": _markdown(title, sections, claims, made),
+            "report.html": _html(title, sections, claims, made),
+        }
+    finally:
+        for section in sections:
+            for figure, *_ in section.figures:
+                plt.close(figure)
+    with ExitStack() as stack:  # each is renamed only after all were written
+        for name, text in texts.items():
+            temporary = stack.enter_context(files.atomic(Path(folder) / name))
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _count(claims: Sequence[Claim]) -> str:
+    found = Counter(claim.verdict for claim in claims)
+    return f"Of {len(claims)} claims: " + ", ".join(f"{found[v]} {v}" for v in MARKS) + "."
+
+
+def _cell(value: object) -> str:
+    """A table's entry as text: floats with four digits, nothing for a missing value."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def _plain(frame: pd.DataFrame) -> tuple[list[str], list[tuple]]:
+    """Names of the columns, and rows; an index that does more than count the rows comes along."""
+    if not isinstance(frame.index, pd.RangeIndex):
+        named = frame.rename_axis([name or "" for name in frame.index.names])
+        frame = named.reset_index(allow_duplicates=True)
+    names = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
+    return names, list(frame.astype(object).itertuples(index=False, name=None))
+
+
+def _text(text: object) -> str:
+    """Escaped text; addresses lose their scheme, so that nothing in the page leads outside."""
+    return html.escape(re.sub(r"https?://", "", str(text), flags=re.IGNORECASE))
+
+
+def _inline(text: str) -> str:
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(text))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
+
+
+def _paragraph(text: str) -> str:
+    lines = text.strip().splitlines()
+    if lines and all(line.startswith("- ") for line in lines):
+        return "<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>"
+    return f"<p>{_inline(' '.join(lines))}</p>"
+
+
+def _table(frame: pd.DataFrame, caption: str) -> str:
+    """A table in a box of its own that scrolls where the screen is narrow."""
+    names, rows = _plain(frame)
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in names)
+    body = "".join(f"<tr>{''.join(map(_data, row))}</tr>\n" for row in rows)
+    label = _text(caption)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
+        f"<caption>{label}</caption><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _data(value: object) -> str:
+    text = _text(_cell(value))
+    if not isinstance(value, str):
+        return f'<td class="number">{text}</td>'
+    if value in MARKS:
+        return f'<td><span class="verdict {MARKS[value]}">{text}</span></td>'
+    return f'<td class="long">{text}</td>' if len(text) > 40 else f"<td>{text}</td>"
+
+
+def _figure(figure: Figure, alt: str, caption: str) -> str:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    source = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    width = round(100 * figure.get_figwidth())
+    return (
+        f'<figure><div><img alt="{_text(alt)}" width="{width}" src="{source}"></div>'
+        f"<figcaption>{_inline(caption)}</figcaption></figure>"
+    )
+
+
+def _ledger(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The ledger with the verdict first, where a narrow screen shows it."""
+    table = ledger(claims).astype(object)
+    table["claim"] = ["control" if c.number is None else str(c.number) for c in claims]
+    table["p"] = ["" if c.p is None else "< 0.001" if c.p < 0.001 else f"{c.p:.2g}" for c in claims]
+    if any(c.note for c in claims):
+        table["note"] = [c.note for c in claims]
+    first = ["verdict", "sentence", "effect"]
+    return table[first + [name for name in table if name not in first]]
+
+
+def _html(title, sections, claims, provenance) -> str:
+    parts = [f"<h1>{_text(title)}</h1>", "<h2>Claims</h2>", f"<p>{_count(claims)}</p>"]
+    if claims:
+        parts.append(_table(_ledger(claims), "Effects with 95 % intervals, and what follows"))
+    for section in sections:
+        parts.append(f"<h2>{_text(section.title)}</h2>")
+        parts += map(_paragraph, section.paragraphs)
+        parts += (_figure(*figure) for figure in section.figures)
+        parts += (_table(frame, caption) for caption, frame in section.tables)
+    parts += ["<h2>Provenance</h2>", _table(provenance, "What made these numbers")]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style></head>\n<body><main>\n"
+        + "\n".join(parts)
+        + "\n</main></body></html>\n"
+    )
+
+
+def _markdown_table(frame: pd.DataFrame) -> str:
+    names, rows = _plain(frame)
+    lines = [names, ["---"] * len(names), *(map(_cell, row) for row in rows)]
+    texts = ([" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in texts)
+
+
+def _markdown(title, sections, claims, provenance) -> str:
+    parts = [f"# {title}", "## Claims", _count(claims)]
+    if claims:
+        parts.append(ledger_markdown(claims).strip())
+    for section in sections:
+        parts += [f"## {section.title}", *section.paragraphs]
+        parts += [f"**Figure.** {caption} ({alt})" for _, alt, caption in section.figures]
+        for caption, frame in section.tables:
+            parts += [f"**Table.** {caption}", _markdown_table(frame)]
+    parts += ["## Provenance", _markdown_table(provenance)]
+    text = "\n\n".join(part.strip() for part in parts) + "\n"
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)  # no tags from data

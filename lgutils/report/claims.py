@@ -1,0 +1,138 @@
+"""Claims: a sentence, the effect measured for it, and the verdict that follows from both."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from lgutils.errors import UserError, unknown
+from lgutils.report.stats import Interval
+
+LEVEL = 0.05
+VERDICTS = ("supported", "not supported", "contradicted")
+COLUMNS = ["claim", "family", "dataset", "sentence", "effect", "n", "p", "verdict"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, the effect that was measured for it, and what follows.
+
+    sentence: what is claimed, without a full stop.
+    unit: "points" for differences of accuracies in [0, 1], printed times 100 and with a sign. Any
+        other, such as "times", "steps" or "shots": plain numbers and that word.
+    null: the effect if nothing happens: 0 for differences, 1 for ratios.
+    larger: the claim says that the effect lies above `null`; False: below.
+    p: two-sided p-value, adjusted for several claims. Where given, both "supported" and
+        "contradicted" need p < 0.05 besides an interval on one side of `null`.
+    number: of the paper's claim, 1 to 4; None for a control.
+    family: "cnn" or "vit". dataset: its name.
+    note: one sentence that explains a failed or surprising verdict.
+    """
+
+    sentence: str
+    effect: Interval
+    unit: str = "points"
+    null: float = 0.0
+    larger: bool = True
+    p: float | None = None
+    number: int | None = None
+    family: str = ""
+    dataset: str = ""
+    note: str = ""
+
+    def __post_init__(self):
+        if self.p is not None and not 0 <= self.p <= 1:
+            raise UserError(f"A p-value lies in [0, 1], but p = {self.p} was given.")
+        if self.number not in (None, 1, 2, 3, 4):
+            raise UserError(f"The paper's claims are 1 to 4 (a control: None), not {self.number}.")
+        if not math.isfinite(self.null):
+            raise UserError(f"The value of no effect must be a finite number, not {self.null}.")
+        if any(map(math.isnan, (self.effect.mean, self.effect.low, self.effect.high))):
+            raise UserError(f"The effect {self.effect} holds a nan. Measure it before claiming.")
+
+    @property
+    def verdict(self) -> str:
+        """One of "supported", "contradicted" and, where the data allow both, "not supported"."""
+        above, below = self.effect.low > self.null, self.effect.high < self.null
+        if not (above or below) or (self.p is not None and self.p >= LEVEL):
+            return "not supported"
+        return "supported" if above == self.larger else "contradicted"
+
+    def __str__(self) -> str:
+        effect = self.effect.text(self.unit)
+        return f"{self.sentence}: {effect}, n = {self.effect.n}: {self.verdict}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict for `json.dumps(..., allow_nan=False)`, with the verdict.
+
+        Infinite ends of an effect become the strings "inf" and "-inf".
+        """
+        numbers = {key: float(getattr(self.effect, key)) for key in ("mean", "low", "high")}
+        effect = {k: v if math.isfinite(v) else str(v) for k, v in numbers.items()}
+        effect["n"] = int(self.effect.n)
+        plain = {"null": float(self.null), "larger": bool(self.larger)}
+        plain["p"] = None if self.p is None else float(self.p)
+        plain["number"] = None if self.number is None else int(self.number)
+        return asdict(self) | plain | {"effect": effect, "verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Claim":
+        """Read what `to_json` wrote.
+
+        Raises:
+            UserError: an unknown or missing entry, or a verdict that its numbers do not give.
+        """
+        entries = dict(stored)
+        verdict = entries.pop("verdict", None)
+        names = [field.name for field in fields(cls)]
+        for name in entries:
+            if name not in names:
+                raise unknown("entry of a claim", name, names)
+        try:
+            effect = entries["effect"]
+            ends = [float(effect[key]) for key in ("mean", "low", "high")]
+            claim = cls(**entries | {"effect": Interval(*ends, int(effect["n"]))})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"A claim needs `sentence` and `effect`; reading: {error}.") from None
+        if verdict not in (None, claim.verdict):
+            raise UserError(f"{claim}. But stored as {verdict}: write the file anew.")
+        return claim
+
+
+def ledger(claims: Iterable[Claim]) -> pd.DataFrame:
+    """One row a claim, in the order given.
+
+    Returns:
+        Columns claim (1 to 4, missing for a control), family, dataset, sentence, effect (text with
+        interval and unit), n, p (missing where not tested) and verdict.
+    """
+    rows = [
+        (
+            c.number,
+            c.family,
+            c.dataset,
+            c.sentence,
+            c.effect.text(c.unit),
+            c.effect.n,
+            c.p,
+            c.verdict,
+        )
+        for c in claims
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"claim": "Int64", "n": "int64", "p": "float64"})
+
+
+def ledger_markdown(claims: Iterable[Claim]) -> str:
+    """The ledger as a Markdown table that ends with a newline; a note follows its verdict."""
+    claims = list(claims)
+    lines = [COLUMNS, ["---"] * len(COLUMNS)]
+    for row, note in zip(ledger(claims).itertuples(index=False), (c.note for c in claims)):
+        claim = "control" if pd.isna(row.claim) else row.claim
+        p = "" if pd.isna(row.p) else "< 0.001" if row.p < 0.001 else f"{row.p:.2g}"
+        verdict = f"{row.verdict}: {note}" if note else row.verdict
+        lines.append([claim, *row[1:6], p, verdict])
+    cells = ([str(cell).replace("|", r"\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)

@@ -1,0 +1,236 @@
+"""Figures hold what they say: units, intervals, one scale, the best cell, and nothing stays open."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from lgutils import figures, report
+from lgutils.errors import UserError
+from lgutils.report import Claim, Interval
+
+STEPS = np.array([1, 5, 20, 80])
+SHOTS = np.array([1, 3, 10])
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    with plt.rc_context():
+        figures.style()
+        yield
+    plt.close("all")
+
+
+def accuracies(columns, tasks=6, seed=0):
+    return np.random.default_rng(seed).random((tasks, len(columns)))
+
+
+def arms(columns, tasks=6):
+    names = ("learngene", "scratch")
+    return {name: (columns, accuracies(columns, tasks, k)) for k, name in enumerate(names)}
+
+
+def names_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def panels(figure):
+    return [axis for axis in figure.axes if axis.get_title() and axis.get_visible()]
+
+
+def draw(figure):
+    """A warning or an error of the layout shows only when the figure is drawn."""
+    figure.canvas.draw()
+    return figure
+
+
+@pytest.fixture
+def claims():
+    rows = [("supported", 0.1), ("contradicted", -0.1), ("not supported", 0.0)]
+    made = [
+        Claim(f"{verdict} $x^", Interval(m, m - 0.05, m + 0.05, 20), family=f, dataset="glyphs")
+        for f in ("cnn", "vit")
+        for verdict, m in rows
+    ]
+    return [*made, Claim("fewer steps", Interval(2, 1.5, 3, 20), unit="times", null=1.0)]
+
+
+GRID = {"xlabel": "learning rate", "ylabel": "epochs", "title": "Sensitivity"}
+
+
+def tables():
+    return {"learngene": np.array([[0.5, 0.7], [0.9, 0.6]]), "scratch": np.eye(2) * 0.4}
+
+
+def every(claims, names):
+    """One figure of each kind."""
+    groups = {name: arms(STEPS) for name in names}
+    yield figures.curves(groups, "Curves", threshold=0.7, chance=0.2)
+    yield figures.shots({n: arms(SHOTS) for n in names}, "Shots", target={names[0]: (0.5, "goal")})
+    falls = {name: {"scratch": (np.array([0, 10, 50]), np.array([1, 0.5, 0]))} for name in names}
+    yield figures.survival(falls, "Survival")
+    yield figures.grid({n: np.eye(2) for n in names}, [10, 20], [1e-4, 1e-3], **GRID)
+    others = {name: np.random.default_rng(0).random(20) for name in names}
+    yield figures.ranking(dict.fromkeys(names, 0.9), others, "Ranking")
+    yield figures.components({name: {"task": 0.05, "rest": 0.01} for name in names}, "Spread")
+    yield figures.verdicts(claims, "Verdicts")
+
+
+@pytest.mark.parametrize("names", [["CNN"], ["CNN", "ViT"]], ids=["one", "two"])
+def test_every_figure_has_units_and_can_be_drawn(claims, names):
+    for figure in every(claims, names):
+        draw(figure)
+        texts = [t.get_text() for t in figure.findobj(plt.Text)]
+        assert any("%" in text or "percentage points" in text for text in texts)
+        plt.close(figure)
+
+
+def test_nothing_is_cut_off_at_the_edge(claims):
+    for figure in every(claims, ["CNN", "ViT"]):
+        box = draw(figure).get_tightbbox()
+        assert min(box.x0, box.y0) > -0.02
+        assert (box.max < figure.get_size_inches() + 0.02).all()
+        plt.close(figure)
+
+
+def test_the_band_is_the_t_interval():
+    groups = {"CNN": arms(STEPS)}
+    axis = panels(figures.curves(groups, "Curves"))[0]
+    for band, line, (_, values) in zip(
+        axis.collections, axis.lines, groups["CNN"].values(), strict=True
+    ):
+        found = [report.mean(column) for column in values.T]
+        assert line.get_ydata() == pytest.approx([100 * i.mean for i in found])
+        corners = band.get_paths()[0].vertices
+        for step, interval in zip(STEPS, found, strict=True):
+            heights = corners[corners[:, 0] == step, 1]
+            assert heights.min() == pytest.approx(100 * interval.low)
+            assert heights.max() == pytest.approx(100 * interval.high)
+
+
+def test_arms_differ_in_more_than_colour_and_look_alike_in_all_panels():
+    many = {str(k): (STEPS, accuracies(STEPS, seed=k)) for k in range(8)}
+    figure = figures.curves({"CNN": many, "ViT": dict(reversed(many.items()))}, "Curves")
+    looks = [
+        {line.get_label(): (line.get_marker(), line.get_linestyle(), to_hex(line.get_color()))
+         for line in axis.lines}
+        for axis in panels(figure)
+    ]  # fmt: skip
+    assert looks[0] == looks[1]
+    assert len({look[0] + look[1] for look in looks[0].values()}) == 8
+
+
+def test_panels_share_the_accuracy_axis_and_one_legend():
+    figure = figures.curves(
+        {"CNN": arms(STEPS), "ViT": arms(STEPS)}, "C", threshold=0.7, chance=0.2
+    )
+    left, right = panels(figure)
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylabel() == "accuracy (%)"
+    assert left.get_xlabel() == "optimiser steps"
+    assert names_of(figure) == ["learngene", "scratch", "threshold, 70 %", "chance, 20 %"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "scale"), [([5, 10, 50], "linear"), ([1, 10, 50], "log"), ([0, 1, 50], "symlog")]
+)
+def test_steps_are_on_a_log_scale_when_they_span_more_than_a_factor_10(steps, scale):
+    axis = panels(figures.curves({"CNN": arms(np.array(steps))}, "Curves"))[0]
+    assert axis.get_xscale() == scale
+
+
+def test_shots_have_ticks_at_the_shots_and_a_target():
+    figure = figures.shots(
+        {"CNN": arms(SHOTS)}, "Shots", target={"CNN": (0.5, "20 shots, scratch")}
+    )
+    axis = panels(draw(figure))[0]
+    assert axis.get_xscale() == "log"
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["1", "3", "10"]
+    assert names_of(figure)[-1] == "20 shots, scratch"
+    assert list(axis.lines[-1].get_ydata()) == [50, 50]
+
+
+def test_survival_falls_in_steps():
+    figure = figures.survival({"CNN": {"scratch": ([0, 10, 50], [1, 0.5, 0])}}, "Survival")
+    (line,) = panels(figure)[0].lines
+    assert line.get_drawstyle() == "steps-post"
+    assert list(line.get_ydata()) == [100, 50, 0]
+
+
+def test_heat_maps_share_one_scale_and_one_bar():
+    figure = figures.grid(tables(), [10, 20], [1e-4, 1e-3], **GRID)
+    images = [axis.images[0] for axis in panels(figure)]
+    assert {image.get_clim() for image in images} == {(0, 90)}
+    assert {image.get_cmap().name for image in images} == {"cividis"}
+    assert [a.get_ylabel() for a in figure.axes if a not in panels(figure)] == ["mean accuracy (%)"]
+
+
+def test_the_frame_is_around_the_best_cell_and_each_cell_has_its_value():
+    for table, axis in zip(
+        tables().values(), panels(figures.grid(tables(), [1, 2], [3, 4], **GRID)), strict=True
+    ):
+        (frame,) = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
+        x, y = (round(c) for c in frame.get_center())
+        assert table[y, x] == table.max()
+        assert [t.get_text() for t in axis.texts] == [f"{100 * v:.0f}" for v in table.flat]
+
+
+def test_a_cell_that_was_not_run_is_neither_best_nor_a_number():
+    axis = panels(figures.grid({"a": np.array([[np.nan, 0.3]])}, [1], ["x", "y"], **GRID))[0]
+    assert [t.get_text() for t in axis.texts] == ["–", "30"]
+    assert round(axis.patches[0].get_center()[0]) == 1
+
+
+def test_the_chosen_set_is_ranked_among_the_others():
+    figure = figures.ranking({"CNN": 0.8}, {"CNN": np.array([0.5, 0.6, 0.9])}, "Ranking")
+    axis = panels(figure)[0]
+    assert axis.get_title() == "CNN: above 2 of 3 random sets"
+    assert sum(patch.get_height() for patch in axis.patches) == 3
+    assert 80 in [line.get_xdata()[0] for line in axis.lines]
+
+
+def test_components_are_in_points_and_hatched_by_family():
+    figure = figures.components({"CNN": {"task": 0.05}, "ViT": {"task": 0.02, "rest": 0.01}}, "S")
+    (axis,) = figure.axes
+    assert sorted(p.get_width() for p in axis.patches) == pytest.approx([1, 2, 5])
+    assert len({p.get_hatch() for p in axis.patches}) == 2
+    assert "percentage points" in axis.get_xlabel()
+
+
+def test_verdicts_differ_in_marker_and_colour_and_are_grouped(claims):
+    figure = figures.verdicts(claims, "Verdicts")
+    (axis,) = figure.axes
+    looks = {(m.lines[0].get_marker(), to_hex(m.lines[0].get_color())) for m in axis.containers}
+    assert len({shape for shape, _ in looks}) == len({colour for _, colour in looks}) == 3
+    labels = [t.get_text() for t in axis.get_yticklabels()]
+    assert [label for label in labels if label.endswith("glyphs")] == ["cnn, glyphs", "vit, glyphs"]
+    assert "in other units: 1" in axis.get_xlabel()
+
+
+@pytest.mark.parametrize("call", [figures.curves, figures.shots])
+def test_one_task_has_no_interval_and_leaves_no_open_figure(call):
+    with pytest.raises(UserError, match="at least 2"):
+        call({"CNN": arms(STEPS, tasks=1)}, "One task")
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: figures.curves({}, "t"), "nothing to draw"),
+        (lambda: figures.curves({"CNN": {"a": (STEPS, np.ones((3, 2)))}}, "t"), "'a' have shape"),
+        (lambda: figures.grid({"a": np.ones((2, 3))}, [1], [2], **GRID), "'a' has shape"),
+        (lambda: figures.ranking({"CNN": 1.0}, {}, "t"), "'CNN' needs"),
+        (lambda: figures.verdicts([], "t"), "no claim"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_no_open_figure(call, match):
+    with pytest.raises(UserError, match=match):
+        call()
+    assert not plt.get_fignums()
+
+
+def test_a_shown_figure_is_closed(capsys):
+    figures.show(figures.components({"CNN": {"task": 0.05}}, "Spread"), "bars")
+    assert not plt.get_fignums()

@@ -6,10 +6,13 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest
 import torch
+from tiny import GENES
 
-from lgutils import ancestry, data, models, train
+from lgutils import ancestry, data, fleet, inherit, learngene, models, train
 from lgutils.ancestry import Ancestor, AncestryCard
 from lgutils.data import Normalize
+from lgutils.fleet import jobs as fleet_jobs
+from lgutils.fleet import stack as fleet_stack
 from lgutils.train import Score
 
 # At most two for the kernels that run notebooks; one here, where two would mostly wait for each other.
@@ -95,3 +98,46 @@ def little():
     images = torch.randint(0, 256, (600, 3, 16, 16), dtype=torch.uint8, generator=random)
     held_out = (torch.arange(6) == 5).repeat(100)
     return data.ImageSet("little", images, labels, tuple(map(str, range(100))), held_out)
+
+
+@pytest.fixture(scope="session")
+def coloured():
+    """Noisy images of ten classes, 20 each (16 held out); a class is a slight tint."""
+    random = torch.Generator().manual_seed(0)
+    tints = torch.rand(10, 3, 1, 1, generator=random).repeat_interleave(20, 0)
+    images = 255 * (0.6 * torch.rand(200, 3, 32, 32, generator=random) + 0.4 * tints)
+    labels, held_out = torch.arange(10).repeat_interleave(20), (torch.arange(20) > 3).repeat(10)
+    return data.ImageSet("coloured", images.byte(), labels, tuple("abcdefghij"), held_out)
+
+
+@pytest.fixture(scope="session")
+def sources(tiny_cnn, tiny_vit):
+    """Ancestor and learngene of each family."""
+    ancestors = {"cnn": tiny_cnn, "vit": tiny_vit}
+    return {name: (a, learngene.extract(a, GENES[name])) for name, a in ancestors.items()}
+
+
+@pytest.fixture
+def tiny(monkeypatch, coloured, sources):
+    """Jobs get tiny ancestors and the coloured images; gives what `train.fit` then gives."""
+    fitted = []
+
+    def prepare(job):
+        ancestor, gene = sources[job.family]
+        method = "scratch" if job.method == "distillation" else job.method
+        descendant = inherit.descend(
+            method, ancestor, gene, num_classes=job.task.n_way, seed=job.seed, **job.arch_kwargs
+        )
+        episode = job.task.draw(coloured, tuple(range(10)))
+        return fleet.Prepared(job, ancestor, episode, descendant)
+
+    whole = train.fit
+
+    def fit(*args, **options):
+        fitted.append(whole(*args, **options))
+        return fitted[-1]
+
+    monkeypatch.setattr(fleet_jobs, "prepare", prepare)
+    monkeypatch.setattr(fleet_stack, "prepare", prepare)
+    monkeypatch.setattr(train, "fit", fit)
+    return fitted

@@ -4,72 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import FIT, GENES, job, jobs
 
-from lgutils import data, faults, fleet, inherit, learngene, train
+from lgutils import data, faults, fleet, train
 from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.faults import Faults
 from lgutils.fleet import Job
 from lgutils.fleet import jobs as fleet_jobs
-from lgutils.train import FitConfig
 
-FIT = FitConfig(epochs=3, batch_size=8, lr=1e-2, shift=1)
 STEADY = replace(FIT, schedule="constant", warmup=0.0)
 LEAKAGE, EVAL_MODE = Faults(leakage=True), Faults(eval_mode=True)
-GENES = {"cnn": ("features.4",), "vit": ("blocks.1",)}
-SHAPES = {"cnn": {"stages": (1, 2, 1)}, "vit": {"depth": 2}}
-
-
-def job(seed=0, fit=FIT, family="cnn", method="learngene", **options):
-    task = Task(n_way=3, k_shot=4, seed=seed)
-    shape = SHAPES[family] | options
-    return Job(family, method, GENES[family], task, arch_kwargs=shape, fit=fit, seed=seed)
-
-
-def jobs(n=3, **options):
-    return [job(seed, **options) for seed in range(n)]
-
-
-@pytest.fixture(scope="module")
-def coloured():
-    """Noisy images of ten classes, 20 each (16 held out); a class is a slight tint."""
-    random = torch.Generator().manual_seed(0)
-    tints = torch.rand(10, 3, 1, 1, generator=random).repeat_interleave(20, 0)
-    images = 255 * (0.6 * torch.rand(200, 3, 32, 32, generator=random) + 0.4 * tints)
-    labels, held_out = torch.arange(10).repeat_interleave(20), (torch.arange(20) > 3).repeat(10)
-    return data.ImageSet("coloured", images.byte(), labels, tuple("abcdefghij"), held_out)
-
-
-@pytest.fixture(scope="module")
-def sources(tiny_cnn, tiny_vit):
-    """Ancestor and learngene of each family."""
-    ancestors = {"cnn": tiny_cnn, "vit": tiny_vit}
-    return {name: (a, learngene.extract(a, GENES[name])) for name, a in ancestors.items()}
-
-
-@pytest.fixture
-def tiny(monkeypatch, coloured, sources):
-    """Jobs get tiny ancestors and the coloured images; gives what `train.fit` then gives."""
-    fitted = []
-
-    def prepare(job):
-        ancestor, gene = sources[job.family]
-        method = "scratch" if job.method == "distillation" else job.method
-        descendant = inherit.descend(
-            method, ancestor, gene, num_classes=job.task.n_way, seed=job.seed, **job.arch_kwargs
-        )
-        episode = job.task.draw(coloured, tuple(range(10)))
-        return fleet.Prepared(job, ancestor, episode, descendant)
-
-    whole = train.fit
-
-    def fit(*args, **options):
-        fitted.append(whole(*args, **options))
-        return fitted[-1]
-
-    monkeypatch.setattr(fleet_jobs, "prepare", prepare)
-    monkeypatch.setattr(train, "fit", fit)
-    return fitted
 
 
 def statistics(model):

@@ -52,7 +52,7 @@ def run(
     check(jobs)
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
-    done = results.find(jobs) if results else {}
+    done = {} if results is None else results.find(jobs)
     pending = list({job.key: job for job in jobs if job.key not in done}.values())
     workers = _cores() if workers is None else workers
     bar = tqdm(
@@ -61,7 +61,7 @@ def run(
     )  # fmt: skip
     with bar:
         for rows in _rows(pending, backend, workers):
-            if results:
+            if results is not None:
                 results.add(rows)
             done |= {row.job.key: row for row in rows}
             bar.update(len(rows))

@@ -74,7 +74,7 @@ def _chunk(prepared: list[Prepared]) -> list[Row]:
     images = len(prepared[0].episode.test[1])
     prepared = [p for p in prepared if len(p.episode.test[1]) == images]
     began = time.perf_counter()
-    curves = _train(prepared)
+    _, curves = _train(prepared)
     seconds = (time.perf_counter() - began) / len(prepared)
     return [finished(p, c, seconds, "stacked") for p, c in zip(prepared, curves, strict=True)]
 
@@ -103,7 +103,7 @@ class _Stack:
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """timm's rule (no decay of biases and norms), which needs the shapes of a single model."""
         skip = getattr(self.base, "no_weight_decay", set)()
-        plain = param_groups_weight_decay(self.base, weight_decay, skip)
+        plain = param_groups_weight_decay(self.base, weight_decay, no_weight_decay_list=skip)
         names = {id(p): name for name, p in self.base.named_parameters()}
         return [
             {**group, "params": [self.params[names[id(p)]] for p in group["params"]]}
@@ -119,8 +119,8 @@ class _Stack:
             grad.mul_(factor.view(-1, *[1] * (grad.ndim - 1)))
 
 
-def _train(prepared: list[Prepared]) -> list[list[tuple[int, float]]]:
-    """Train all; returns each job's curve of (optimiser step, accuracy)."""
+def _train(prepared: list[Prepared]) -> tuple[_Stack, list[list[tuple[int, float]]]]:
+    """Train all; returns the stack and each job's curve of (optimiser step, accuracy)."""
     job, where, count = prepared[0].job, train.device(), len(prepared)
     stack = _Stack([p.descendant.model for p in prepared], where)
     batches = _batches(prepared, where)
@@ -143,7 +143,7 @@ def _train(prepared: list[Prepared]) -> list[list[tuple[int, float]]]:
                 found = _accuracies(stack, *held, prepared[0].descendant.normalize)
                 for curve, value in zip(curves, found, strict=True):
                     curve.append((number * len(batches), value))
-    return curves
+    return stack, curves
 
 
 def _batches(prepared: list[Prepared], where: torch.device) -> Batches:

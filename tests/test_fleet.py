@@ -1,0 +1,525 @@
+"""Facts about the fleet: what a job is, that every backend gives the same rows, that nothing gets lost."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import time
+import traceback
+import warnings
+from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import pytest
+import torch
+from tiny import FIT, job, jobs
+
+from lgutils import fleet, train
+from lgutils.data import Task
+from lgutils.errors import UserError
+from lgutils.fleet import Job, Results, Row, backends, stack, store, tuning
+from lgutils.fleet import jobs as fleet_jobs
+
+BASE = Job("cnn", "learngene", ("features.4", "features.7"), Task())
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_the_product_of_its_axes_the_last_one_fastest():
+    found = fleet.grid(BASE, method=("learngene", "scratch"), lr=(0.1, 0.2, 0.3))
+    assert [(j.method, j.fit.lr) for j in found] == [
+        ("learngene", 0.1), ("learngene", 0.2), ("learngene", 0.3),
+        ("scratch", 0.1), ("scratch", 0.2), ("scratch", 0.3),
+    ]  # fmt: skip
+
+
+def test_an_axis_is_a_setting_of_the_job_its_training_or_its_task():
+    (found,) = fleet.grid(BASE, dataset=("digits",), weight_decay=(0.5,), k_shot=(3,))
+    assert (found.dataset, found.fit.weight_decay, found.task.k_shot) == ("digits", 0.5, 3)
+
+
+def test_a_task_seeds_its_fresh_layers_too():
+    assert [(j.task.seed, j.seed) for j in fleet.grid(BASE, task=(4, 7))] == [(4, 4), (7, 7)]
+
+
+def test_with_seeds_of_their_own_tasks_and_descendants_are_crossed():
+    found = fleet.grid(BASE, task=(4, 7), seed=(0, 1))
+    assert [(j.task.seed, j.seed) for j in found] == [(4, 0), (4, 1), (7, 0), (7, 1)]
+
+
+def test_an_unknown_axis_is_named_with_the_nearest_settings():
+    with pytest.raises(UserError, match="'learning_rate'"):
+        fleet.grid(BASE, learning_rate=(0.1,))
+
+
+def test_without_axes_a_grid_is_its_base():
+    assert fleet.grid(BASE) == [BASE]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"family": "vit"}, {"method": "scratch"}, {"layers": ("features.4",)}, {"seed": 1},
+        {"dataset": "digits"}, {"pool": "open_world"}, {"arch_kwargs": {"stages": [1]}},
+        {"task": Task(k_shot=5)}, {"fit": replace(BASE.fit, lr=0.1)}, {"ancestor_seed": 1},
+        {"scale": "paper"}, {"log_at": (1,)},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_every_setting_is_part_of_the_key(change):
+    assert replace(BASE, **change).key != BASE.key
+
+
+def test_equal_jobs_have_equal_keys():
+    assert replace(BASE, layers=tuple(BASE.layers)).key == BASE.key
+
+
+def test_a_new_setting_at_its_default_moves_no_key():
+    @dataclass(frozen=True)
+    class Longer(Job):
+        brand_new: int = 0
+
+    told = {name: getattr(BASE, name) for name in BASE.__dataclass_fields__}
+    assert Longer(**told).key == BASE.key != Longer(**told, brand_new=1).key
+
+
+def test_an_unknown_method_or_pool_is_refused():
+    with pytest.raises(UserError, match="method 'prayer'"):
+        replace(BASE, method="prayer")
+    with pytest.raises(UserError, match="pool 'base'"):
+        replace(BASE, pool="base")
+
+
+def test_steps_of_an_epoch_count_the_last_small_batch():
+    assert replace(BASE, task=Task(5, 11)).steps_per_epoch == 3  # 55 images in batches of 25
+
+
+def test_a_row_says_what_made_it(tiny):
+    about = fleet.run_job(job()).about
+    assert set(about) >= {"device", "backend", "code", "lgutils", "torch", "timm", "python"}
+    assert len(about["code"]) == 12
+
+
+def test_a_curve_counts_optimiser_steps_and_ends_with_the_accuracy(tiny):
+    row = fleet.run_job(replace(job(), log_at=(1,)))
+    assert [step for step, _ in row.curve] == [2, 6]  # 12 images in batches of 8, three epochs
+    assert row.curve[-1][1] == row.accuracy
+
+
+def test_running_a_job_leaves_the_number_of_threads_alone(tiny):
+    before = torch.get_num_threads()
+    fleet.run_job(job())
+    assert torch.get_num_threads() == before
+
+
+# --- backends -------------------------------------------------------------------------------------
+
+
+def test_rows_come_in_the_order_of_the_jobs(tiny):
+    asked = jobs(3, method="scratch") + jobs(2)
+    assert [row.job for row in fleet.run(asked, backend="serial")] == asked
+
+
+def test_a_job_that_stands_twice_is_run_once(tiny):
+    rows = fleet.run([job(), job()], backend="serial")
+    assert len(rows) == 2
+    assert len(tiny) == 1
+
+
+def test_processes_give_the_rows_of_this_process_to_the_bit():
+    short = replace(fleet.FEW_SHOT, epochs=2)
+    base = Job("cnn", "scratch", ("features.4",), Task(), fit=short, log_at=(1,))
+    asked = fleet.grid(base, task=range(3))
+    alone, crowd = (fleet.run(asked, backend=b, workers=2) for b in ("serial", "processes"))
+    assert [(r.curve, r.task_key) for r in alone] == [(r.curve, r.task_key) for r in crowd]
+
+
+@pytest.mark.parametrize("family", ["cnn", "vit"])
+def test_stacked_training_ends_with_the_weights_of_training_alone(tiny, family):
+    # Not Adam: it blows up the rounding noise that is all a bias in front of BatchNorm has for gradient.
+    steady = replace(FIT, optimizer="sgd", lr=0.05)
+    asked = jobs(3, family=family, method="scratch", fit=steady)
+    trained, _ = stack._train([fleet_jobs.prepare(j) for j in asked])
+    fleet.run(asked, backend="serial")
+    for i, alone in enumerate(tiny):
+        for name, value in alone.model.state_dict().items():
+            mine = (trained.params | trained.buffers)[name][i]
+            torch.testing.assert_close(mine.to(value.dtype), value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["learngene", "scratch", "full fine-tune", "distillation"])
+def test_stacked_accuracies_are_those_of_training_alone(tiny, method):
+    asked = [replace(j, log_at=(1, 2)) for j in jobs(3, method=method)]
+    alone, stacked = (fleet.run(asked, backend=b) for b in ("serial", "vmap"))
+    for a, b in zip(alone, stacked, strict=True):
+        assert [step for step, _ in a.curve] == [step for step, _ in b.curve]
+        assert [v for _, v in a.curve] == pytest.approx([v for _, v in b.curve], abs=0.07)
+        assert (a.job, a.task_key, a.inherited) == (b.job, b.task_key, b.inherited)
+
+
+def test_a_stack_forwards_every_model_and_moves_its_own_batch_statistics(tiny):
+    models = [fleet_jobs.prepare(j).descendant.model.train() for j in jobs(2)]
+    x = torch.randn(2, 4, 3, 32, 32)
+    stacked = stack._Stack(models, torch.device("cpu"))
+    stacked.base.train()
+    logits = stacked(x)
+    for i, model in enumerate(models):
+        torch.testing.assert_close(logits[i], model(x[i]), rtol=1e-4, atol=1e-5)
+        for name, buffer in model.named_buffers():
+            torch.testing.assert_close(stacked.buffers[name][i], buffer, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stack_clips_each_model_by_its_own_norm(tiny):
+    models = [fleet_jobs.prepare(j).descendant.model for j in jobs(2)]
+    stacked = stack._Stack(models, torch.device("cpu"))
+    for i, model in enumerate(models):
+        for name, p in model.named_parameters():
+            p.grad = torch.randn_like(p) * (10 if i else 1e-4)  # one above the limit, one below
+            grad = stacked.params[name].grad
+            if grad is None:
+                grad = stacked.params[name].grad = torch.zeros_like(stacked.params[name])
+            grad[i] = p.grad
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    stacked.clip(1.0)
+    for i, model in enumerate(models):
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(stacked.params[name].grad[i], p.grad)
+
+
+@pytest.mark.parametrize("family", ["cnn", "vit"])
+def test_a_stack_decays_what_training_alone_decays(tiny, family):
+    model = fleet_jobs.prepare(job(family=family)).descendant.model
+    names = {id(p): name for name, p in model.named_parameters()}
+    alone, _ = train.optimizer_for(model, FIT, 6)
+    stacked = stack._Stack([model, model], torch.device("cpu"))
+    ours = {id(p): name for name, p in stacked.params.items()}
+    together, _ = train.optimizer_for(stacked.parameter_groups(FIT.weight_decay), FIT, 6)
+    found = [
+        {(group["weight_decay"], known[id(p)]) for group in optimizer.param_groups for p in group["params"]}
+        for optimizer, known in ((alone, names), (together, ours))
+    ]  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_jobs_that_differ_in_training_or_shape_are_not_stacked():
+    mixed = [
+        BASE, replace(BASE, seed=1), replace(BASE, fit=replace(BASE.fit, lr=0.5)),
+        replace(BASE, arch_kwargs={"stages": [1, 1, 1, 1]}), replace(BASE, method="scratch"),
+        replace(BASE, method="full fine-tune"),
+    ]  # fmt: skip
+    assert sorted(map(len, stack.groups(mixed))) == [1, 1, 1, 3]
+
+
+def test_distillation_and_norm_based_optimisers_stay_alone():
+    teachers = [replace(BASE, method="distillation", seed=s) for s in (0, 1)]
+    lambs = [replace(BASE, seed=s, fit=replace(BASE.fit, optimizer="lamb")) for s in (0, 1)]
+    assert [len(group) for group in stack.groups(teachers + lambs)] == [1, 1, 1, 1]
+
+
+def test_a_chunk_that_does_not_fit_is_halved_until_it_does(tiny, monkeypatch):
+    tried, whole = [], stack._chunk
+
+    def small(prepared):
+        tried.append(len(prepared))
+        if len(prepared) > 2:
+            raise torch.OutOfMemoryError("too much")
+        return whole(prepared)
+
+    monkeypatch.setattr(stack, "_chunk", small)
+    asked = jobs(5)
+    rows = fleet.run(asked, backend="vmap")
+    assert [row.job for row in rows] == asked
+    assert tried == [5, 2, 2, 1]
+
+
+def test_one_job_that_does_not_fit_is_an_error(tiny, monkeypatch):
+    def never(prepared):
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(stack, "_chunk", never)
+    with pytest.raises(UserError, match="does not fit into memory"):
+        fleet.run(jobs(2), backend="vmap")
+
+
+def test_a_stack_names_the_job_whose_loss_is_not_finite(tiny):
+    wild = replace(FIT, lr=1e30, clip=None, optimizer="sgd", warmup=0.0)
+    with pytest.raises(UserError, match=r"task 0, is not\s+finite in epoch"):
+        fleet.run(jobs(2, fit=wild), backend="vmap")
+
+
+def test_few_jobs_are_not_worth_measuring(monkeypatch):
+    monkeypatch.setattr(backends, "_fastest", None)
+    assert backends.choose(jobs(3), 2) == {"serial": jobs(3)}
+
+
+@pytest.mark.parametrize(("slow", "fastest"), [("run_job", "vmap"), ("run", "processes")])
+def test_auto_takes_the_backend_that_was_faster(monkeypatch, slow, fastest):
+    monkeypatch.setattr(backends, "run_job", lambda j: time.sleep(0.04 if slow == "run_job" else 0))
+    monkeypatch.setattr(
+        stack, "run", lambda group: (time.sleep(0.4 if slow == "run" else 0) for _ in [0])
+    )
+    assert list(backends.choose(jobs(backends.FEW), 2)) == [fastest]
+
+
+def test_auto_loses_no_job(monkeypatch):
+    mixed = jobs(20) + jobs(3, family="vit") + jobs(2, method="full fine-tune")
+    monkeypatch.setattr(backends, "_fastest", lambda kind, workers: "vmap")
+    parts = backends.choose(mixed, 2)
+    assert sorted(j.key for part in parts.values() for j in part) == sorted(j.key for j in mixed)
+
+
+def test_an_unknown_backend_or_something_that_is_no_job_is_refused():
+    with pytest.raises(UserError, match="backend 'slurm'"):
+        fleet.run([BASE], backend="slurm")
+    with pytest.raises(UserError, match="str was given"):
+        fleet.run(["learngene"])
+
+
+def test_a_worker_that_died_is_reported_in_one_sentence(monkeypatch):
+    class Broken:
+        def submit(self, *_):
+            raise BrokenProcessPool("gone")
+
+        def shutdown(self, **_):
+            pass
+
+    @contextmanager
+    def pool(_):
+        yield Broken()
+
+    monkeypatch.setattr(backends, "_pool", pool)
+    with pytest.raises(UserError, match="A worker process died"):
+        fleet.run([BASE], backend="processes", workers=2)
+
+
+# --- rows on disk ---------------------------------------------------------------------------------
+
+
+def row(job, accuracy=0.5):
+    return Row(job, accuracy, ((2, 0.3), (4, accuracy)), 0.25, 1.5, "task", {"device": "none"})
+
+
+def test_a_stored_row_is_read_back_as_it_was(tmp_path):
+    with Results(tmp_path / "r.sqlite") as results:
+        results.add([row(BASE)])
+        assert results.find([BASE]) == {BASE.key: row(BASE)}
+
+
+def test_a_key_is_stored_once_and_the_first_row_stays(tmp_path):
+    with Results(tmp_path / "r.sqlite") as results:
+        results.add([row(BASE, 0.5)])
+        results.add([row(BASE, 0.9)])
+        assert len(results) == 1
+        assert results.find([BASE])[BASE.key].accuracy == 0.5
+
+
+def test_finished_jobs_are_not_run_again(tiny, tmp_path):
+    with Results(tmp_path / "r.sqlite") as results:
+        first = fleet.run(jobs(2), results=results, backend="serial")
+    with Results(tmp_path / "r.sqlite") as results:
+        second = fleet.run(jobs(3), results=results, backend="serial")
+    assert second[:2] == first
+    assert len(tiny) == 3
+
+
+def test_a_file_that_is_no_results_file_is_refused(tmp_path):
+    (tmp_path / "r.sqlite").write_text("not a database, but long enough to be looked at " * 20)
+    with pytest.raises(UserError, match="not a results file"):
+        Results(tmp_path / "r.sqlite")
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a results file"):
+        Results(tmp_path / "file" / "r.sqlite")
+
+
+def test_a_full_disk_is_told_and_keeps_what_is_there(tmp_path):
+    with Results(tmp_path / "r.sqlite") as results:
+        results.add([row(BASE)])
+        pages = results._db.execute("PRAGMA page_count").fetchone()[0]
+        results._db.execute(f"PRAGMA max_page_count = {pages}")
+        many = [row(replace(BASE, seed=s)) for s in range(1, 400)]
+        with pytest.raises(UserError, match="399 rows could not be written"):
+            results.add(many)
+        assert len(results) == 1
+
+
+def in_child(work) -> int:
+    """Run something in a forked process; returns its id."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fork beside threads: the child uses none of them
+        child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return child
+
+
+def sweep(path, asked, log):
+    """Run jobs that take five milliseconds each, and write down each one that is really run."""
+
+    def quick(job):
+        time.sleep(0.005)
+        with open(log, "a") as handle:
+            handle.write(f"{job.key}\n")
+        return row(job)
+
+    backends.run_job = quick
+    with Results(path) as results:
+        fleet.run(asked, results=results, backend="serial")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_sweep_killed_many_times_loses_nothing_and_repeats_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "run_job", None)  # put back at the end, whatever the child did
+    path, log = tmp_path / "r.sqlite", tmp_path / "log"
+    asked = [replace(BASE, seed=s) for s in range(100)]
+    dice, kills = random.Random(0), 0
+    for life in range(200):
+        stored = {j.key for j in asked if j.key in _keys(path)}
+        started = len(log.read_text().split()) if log.exists() else 0
+        child = in_child(lambda: sweep(path, asked, log))
+        time.sleep(dice.uniform(0.01, 0.08) * (1 + life / 20))  # a slow machine gets there too
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+        again = log.read_text().split()[started:] if log.exists() else []
+        assert not stored & set(again)  # what was stored is never run again
+        assert stored <= _keys(path)  # and never lost
+        if not os.WIFSIGNALED(status) or len(_keys(path)) == len(asked):
+            break
+    assert kills >= 5
+    assert _keys(path) == {j.key for j in asked}
+    runs = Counter(log.read_text().split())
+    assert sum(runs.values()) <= len(asked) + kills  # only the job in flight is done again
+
+
+def _keys(path) -> set[str]:
+    if not path.exists():
+        return set()
+    with sqlite3.connect(path, timeout=60) as db:
+        try:
+            found = {key for (key,) in db.execute("SELECT key FROM rows")}
+        except sqlite3.OperationalError:  # killed before the table was made
+            found = set()
+    db.close()
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_two_processes_on_one_file_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "run_job", None)
+    path = tmp_path / "r.sqlite"
+    halves = [range(0, 60), range(40, 100)]
+    asked = [[replace(BASE, seed=s) for s in half] for half in halves]
+    children = [
+        in_child(lambda a=a, i=i: sweep(path, a, tmp_path / f"log{i}")) for i, a in enumerate(asked)
+    ]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert _keys(path) == {replace(BASE, seed=s).key for s in range(100)}
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_a_table_has_a_line_a_row_and_its_curve_can_be_read_back():
+    frame = fleet.table([row(replace(BASE, seed=s)) for s in range(3)])
+    steps, values = store.curves(frame)
+    assert len(frame) == 3
+    assert steps.tolist() == [2, 4]
+    assert values.tolist() == [[0.3, 0.5]] * 3
+
+
+def test_a_table_survives_a_csv_file(tmp_path):
+    frame = fleet.table([row(BASE)])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), frame)
+
+
+def test_curves_logged_at_different_steps_are_refused():
+    frame = pd.DataFrame({"curve": ["2:0.3 4:0.5", "2:0.3 6:0.5"]})
+    with pytest.raises(UserError, match="2 different sets of steps"):
+        store.curves(frame)
+
+
+def test_accuracies_are_ordered_by_task_and_one_a_task():
+    frame = pd.DataFrame({"method": list("aab"), "task": [1, 0, 0], "accuracy": [0.1, 0.2, 0.3]})
+    assert fleet.accuracies(frame, method="a").tolist() == [0.2, 0.1]
+    with pytest.raises(UserError, match="exactly one for each task"):
+        fleet.accuracies(frame)
+    with pytest.raises(UserError, match="0 lines match"):
+        fleet.accuracies(frame, method="c")
+
+
+# --- tuning ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Every job's accuracy falls with the distance of its rate from 0.003 (scratch: from 0.01)."""
+    seen = []
+
+    def run(asked, **_):
+        seen.extend(asked)
+        best = {"scratch": 0.01}
+        return [row(j, 1 - abs(j.fit.lr - best.get(j.method, 0.003))) for j in asked]
+
+    monkeypatch.setattr(tuning, "run", run)
+    return seen
+
+
+def test_tuning_finds_every_arms_best_rate(pretended, tmp_path):
+    table = fleet.tune({"cnn": BASE}, tmp_path / "rates.json", progress=False)
+    assert set(table["best"]["cnn"]) == {*fleet.ARMS, tuning.LONG}
+    assert table["best"]["cnn"]["learngene"] == 0.003
+    assert table["best"]["cnn"]["scratch"] == table["best"]["cnn"][tuning.LONG] == 0.01
+    assert fleet.tuned_fit("cnn", "scratch", path=tmp_path / "rates.json").lr == 0.01
+
+
+def test_tuning_sees_open_world_classes_only_and_the_same_tasks_in_every_arm(pretended, tmp_path):
+    fleet.tune({"cnn": BASE}, tmp_path / "rates.json", progress=False)
+    assert {j.pool for j in pretended} == {"open_world"}
+    by_arm = {}
+    for j in pretended:
+        by_arm.setdefault((j.method, j.fit.epochs), []).append((j.fit.lr, j.task.seed))
+    assert len({tuple(cells) for cells in by_arm.values()}) == 1
+
+
+def test_tuning_one_arm_keeps_the_others(pretended, tmp_path):
+    path = tmp_path / "rates.json"
+    fleet.tune({"cnn": BASE}, path, progress=False)
+    before = json.loads(path.read_text())["best"]
+    pretended.clear()
+    fleet.tune({"cnn": BASE}, path, arms=("scratch",), progress=False)
+    assert json.loads(path.read_text())["best"] == before
+    assert {j.method for j in pretended} == {"scratch"}
+
+
+def test_a_best_rate_at_the_edge_of_the_grid_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(tuning, "run", lambda asked, **_: [row(j, j.fit.lr) for j in asked])
+    table = fleet.tune({"cnn": BASE}, tmp_path / "rates.json", progress=False)
+    assert "cnn: scratch" in table["at the edge of the grid"]
+
+
+def test_the_patient_arm_has_five_times_the_steps():
+    assert tuning.FITS[tuning.LONG].epochs == 5 * fleet.FEW_SHOT.epochs
+    assert tuning.method_of(tuning.LONG) == "scratch"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_stacked_accuracies_are_those_of_training_alone(tiny):
+    assert train.device().type == "cuda"
+    asked = jobs(6)
+    alone, stacked = (fleet.run(asked, backend=b) for b in ("serial", "vmap"))
+    gaps = [abs(a.accuracy - b.accuracy) for a, b in zip(alone, stacked, strict=True)]
+    assert sum(gaps) / len(gaps) < 0.05

@@ -232,9 +232,12 @@ def run(
     Raises:
         UserError: unknown dataset or claim, too few tasks, a folder that cannot be written.
     """
+    Sizes(tasks)
     for claim in claims:
         if claim not in CLAIMS:
             raise UserError(f"Claim {claim} was asked for; the paper has 1 to {len(CLAIMS)}.")
+    if backend not in fleet.BACKENDS:
+        raise unknown("backend", backend, fleet.BACKENDS)
     for name in datasets:
         if name not in data.DATASETS:
             raise unknown("dataset", name, data.DATASETS)
@@ -299,13 +302,14 @@ class Replication:
 
     @property
     def claims(self) -> list[Claim]:
-        """All claims asked for, dataset by dataset and family by family; controls belong to claim 3."""
+        """All claims asked for with their controls, dataset by dataset and family by family."""
         numbers = [int(number) for number in self.about["claims"].split()]
         return [
             claim
             for (dataset, family), found in self.frames.items()
-            for claim in evidence.all_claims(found, family, dataset, self.subjects[family].fits)
-            if (claim.number or 3) in numbers
+            for claim in evidence.all_claims(
+                found, family, dataset, self.subjects[family].fits, numbers
+            )
         ]
 
     def of(self, dataset: str) -> dict[str, Frames]:

@@ -6,19 +6,22 @@ makes one part again. Later parts stand on earlier ones.
 
 import json
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, report, scale
+from lgutils import faults as module_faults
 from lgutils.ancestry import AncestryConfig, shipped_path
 from lgutils.condense import CondenseConfig
 from lgutils.condense.criteria import Scores
 from lgutils.data import Task
 from lgutils.errors import UserError, unknown
+from lgutils.faults import Faults
 
 SEEDS = (0, 1, 2)
 BUDGET = 3  # layers of the quick learngenes
@@ -191,6 +194,40 @@ def variance() -> None:
     print(f"{len(rows)} rows in {path}")
 
 
+def faults_jobs(tasks: int = 20) -> dict[tuple[str, str, str], tuple[list[fleet.Job], Faults]]:
+    """Learngene and scratch of both families under each fault of the reference code, and under none."""
+    switches = {"none": {}, **{name: {name: True} for name in asdict(Faults())}}
+    return {
+        (family, method, fault): (
+            fleet.grid(
+                replace(base, method=method, fit=fleet.tuned_fit(family, method)), task=range(tasks)
+            ),
+            Faults(**switches[fault]),
+        )
+        for family, base in base_jobs().items()
+        for method in ("learngene", "scratch")
+        for fault in switches
+    }
+
+
+def faults() -> None:
+    """Train the main comparison again with the reference code's faults switched on one at a time."""
+    asked = faults_jobs()
+    with fleet.backends.pool(fleet.backends.cores()) as processes:
+        running = [processes.submit(module_faults.run, *one) for one in asked.values()]
+        found = [future.result() for future in tqdm(running, desc="faults", unit="arm")]
+    about = {**fleet.jobs.about(), "device": "1 CPU thread"}
+    lines = [
+        {"family": family, "method": method, "fault": fault, "task": job.task.seed,
+         "lr": job.fit.lr, "accuracy": round(value, 4), **about}
+        for ((family, method, fault), (jobs, _)), values in zip(asked.items(), found, strict=True)
+        for job, value in zip(jobs, values, strict=True)
+    ]  # fmt: skip
+    path = results_folder() / "faults-quick.csv"
+    files.write_text(path, pd.DataFrame(lines).to_csv(index=False))
+    print(f"{len(lines)} rows in {path}")
+
+
 def results_folder() -> Path:
     """The repository's results/, beside the package."""
     return Path(__file__).resolve().parent.parent / "results"
@@ -221,6 +258,7 @@ PARTS = {
     "rates": rates,
     "sweep": sweep,
     "variance": variance,
+    "faults": faults,
     "picture": picture,
 }
 

@@ -39,6 +39,13 @@ def test_help_imports_no_torch():
         ("course", "--scale", "papre"),
         ("condense", "nowhere.safetensors", "--budget", "many"),
         ("ship", "everything"),
+        ("replicate", "--claims", "1,9"),
+        ("replicate", "--claims", "one"),
+        ("replicate", "--dataset", "mnist"),
+        ("replicate", "--families", "rnn"),
+        ("replicate", "--tasks", "3"),
+        ("replicate", "--backend", "slurm"),
+        ("compare", "nowhere", "elsewhere"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkeypatch, capsys):

@@ -292,7 +292,7 @@ def test_a_worker_that_died_is_reported_in_one_sentence(monkeypatch):
     def pool(_):
         yield Broken()
 
-    monkeypatch.setattr(backends, "_pool", pool)
+    monkeypatch.setattr(backends, "pool", pool)
     with pytest.raises(UserError, match="A worker process died"):
         fleet.run([BASE], backend="processes", workers=2)
 

@@ -9,7 +9,6 @@ import pytest
 
 from lgutils import fleet, inherit, learngene, ship
 from lgutils.ancestry import Ancestor, shipped_path
-from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.scale import FAMILIES
 

@@ -54,7 +54,7 @@ def run(
         raise unknown("backend", backend, BACKENDS)
     done = {} if results is None else results.find(jobs)
     pending = list({job.key: job for job in jobs if job.key not in done}.values())
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     bar = tqdm(
         total=len(done) + len(pending), initial=len(done), desc=progress, unit="job",
         disable=progress is None, smoothing=0.05,
@@ -82,11 +82,11 @@ def _rows(jobs: Sequence[Job], backend: str, workers: int) -> Iterator[list[Row]
 
 
 def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
-    with _pool(min(workers, len(jobs))) as pool:
+    with pool(min(workers, len(jobs))) as processes:
         queue, waiting = iter(jobs), set()
         try:
             for job in queue:
-                waiting.add(pool.submit(run_job, job))
+                waiting.add(processes.submit(run_job, job))
                 if len(waiting) >= 4 * workers:  # a short queue: a stop loses little
                     yield _finished(waiting)
             while waiting:
@@ -97,7 +97,7 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
                 "again, with fewer workers."
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            processes.shutdown(wait=False, cancel_futures=True)
             raise
 
 
@@ -109,13 +109,13 @@ def _finished(waiting: set[Future]) -> list[Row]:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that start with one thread; spawned, since a forked child may hang in OpenMP."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            yield pool
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as processes:
+            yield processes
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
@@ -165,7 +165,7 @@ def _time(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

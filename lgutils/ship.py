@@ -129,26 +129,21 @@ def sweep() -> None:
     print(f"{len(rows)} rows in {path}")
 
 
-def summary() -> str:
-    """The README's table: paired gains of the learngene on the main descendant, as Markdown."""
-    frame = pd.read_csv(results_folder() / "inherit-quick.csv")
-    lines = ["| learngene minus ... | CNN | ViT |", "|---|---|---|"]
-    for dataset, methods in {
-        "glyphs": [m for m in inherit.METHODS if m != "learngene"],
-        "digits": ["scratch", "stem only", "full fine-tune"],
-    }.items():
-        for method in methods:
-            cells = []
-            for family in scale.FAMILIES:
-                shape = json.dumps(descendants(family)["main"], sort_keys=True)
-                pair = (
-                    fleet.accuracies(
-                        frame, family=family, method=m, dataset=dataset, descendant=shape
-                    )
-                    for m in ("learngene", method)
-                )
-                cells.append(report.paired(*pair).points())
-            lines.append(f"| {method} ({dataset}) | {' | '.join(cells)} |")
+def ledger() -> str:
+    """The README's table: every claim of the stored replications, one column a family and dataset."""
+    cells: dict[str, dict[str, str]] = {}
+    marks = dict(zip(report.VERDICTS, ("+", "o", "x"), strict=True))
+    for dataset in data.DATASETS:
+        stored = json.loads((results_folder() / f"{dataset}-quick" / "claims.json").read_text())
+        for claim in map(report.Claim.from_json, stored["claims"]):
+            name = f"{claim.number}. {claim.sentence}" if claim.number else claim.sentence
+            effect = claim.effect.text(claim.unit).removesuffix(" points")
+            where = f"{scale.TITLES[claim.family]} {dataset}"
+            cells.setdefault(name, {})[where] = f"{marks[claim.verdict]} {effect}"
+    columns = [f"{scale.TITLES[f]} {d}" for d in data.DATASETS for f in scale.FAMILIES]
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, found in cells.items():
+        lines.append(f"| {name} | " + " | ".join(found.get(c, "") for c in columns) + " |")
     return "\n".join(lines)
 
 

@@ -110,7 +110,7 @@ def test_no_blank_is_left_to_fill_in(path):
 
 
 def test_the_readme_quotes_the_stored_results():
-    assert ship.summary() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert ship.ledger() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_files_that_the_readme_links_to_exist():

@@ -1,10 +1,10 @@
-"""What the numbers say: `stats` turns arrays into intervals, `claims` intervals into verdicts."""
+"""What the numbers say: `stats` and `curves` turn arrays into intervals, `claims` intervals into verdicts."""
 
 from lgutils.report.claims import VERDICTS, Claim, ledger, ledger_markdown
+from lgutils.report.curves import area, restricted, shots_to_match, steps_to, survival
 from lgutils.report.stats import (
     Interval,
     Sensitivity,
-    area,
     bootstrap,
     components,
     equivalent,
@@ -15,11 +15,7 @@ from lgutils.report.stats import (
     paired,
     permutation_p,
     ratio,
-    restricted,
     sensitivity,
-    shots_to_match,
-    steps_to,
-    survival,
     wilcoxon_p,
 )
 

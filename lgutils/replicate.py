@@ -56,7 +56,7 @@ class Sizes:
 
     def of(self, study: str) -> int:
         """Tasks of a study: the costly ones use fewer."""
-        share = {"arms": 1, "shots": 2 / 5, "long": 1 / 4, "grid": 1 / 5, "sets": 1 / 8}[study]
+        share = {"arms": 1, "shots": 3 / 10, "long": 1 / 4, "grid": 1 / 5, "sets": 1 / 8}[study]
         return max(2, round(self.arms * share))
 
 

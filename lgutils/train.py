@@ -210,9 +210,7 @@ def optimizer_for(
     Raises:
         UserError: an optimiser that timm does not know.
     """
-    every = parameters[0]["params"] if isinstance(parameters, list) else parameters.parameters()
-    fused = next(iter(every)).is_cuda and config.optimizer in ("adamw", "adam")
-    extra = {"fused": True} if fused else {}
+    extra = {"fused": True} if config.optimizer in ("adamw", "adam") else {}
     name = "momentum" if config.optimizer == "sgd" else config.optimizer
     try:
         optimizer = create_optimizer_v2(

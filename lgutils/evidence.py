@@ -190,7 +190,8 @@ def condensing(frames: Frames, family: str, dataset: str) -> list[Claim]:
             report.paired(chosen, others.mean(axis=1)),
             p=report.permutation_p(chosen.mean(), others.mean()),
             family=family, dataset=dataset,
-            note=f"rank {rank} of {others.shape[1] + 1} sets; p is the permutation p of that rank",
+            note=f"rank {rank} of {others.shape[1] + 1} sets; p is the permutation p of that rank, at "
+            f"least {1 / (others.shape[1] + 1):.3f}",
         )
     ]  # fmt: skip
 

@@ -215,14 +215,13 @@ def samples(frames: Frames, family: str, dataset: str) -> list[Claim]:
     found = []
     for name, target in targets.items():
         curve = gene.loc[target.index].to_numpy()
-        found.append(
-            Claim(
-                f"shots at which the learngene equals {name} at {REFERENCE_SHOTS} shots",
-                report.shots_to_match(shots, curve, target.to_numpy()), **about,
-                note=f"{name} at {REFERENCE_SHOTS} shots: {target.mean():.0%}; learngene at "
-                f"{shots[0]} shot: {curve[:, 0].mean():.0%}",
-            )
-        )  # fmt: skip
+        effect = report.shots_to_match(shots, curve, target.to_numpy())
+        note = f"{name} at {REFERENCE_SHOTS} shots: {target.mean():.0%}; learngene at {shots[0]} shot: "
+        note += f"{curve[:, 0].mean():.0%}"
+        if effect.mean <= shots[0]:
+            note += f"; fewer than {shots[0]} was not tried: read it as at most {shots[0]}"
+        sentence = f"shots at which the learngene equals {name} at {REFERENCE_SHOTS} shots"
+        found.append(Claim(sentence, effect, note=note, **about))
     return found
 
 

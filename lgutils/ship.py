@@ -133,14 +133,14 @@ def sweep() -> None:
 def ledger() -> str:
     """The README's table: every claim of the stored replications, one column a family and dataset."""
     cells: dict[str, dict[str, str]] = {}
-    marks = dict(zip(report.VERDICTS, ("+", "o", "x"), strict=True))
+    words = dict(zip(report.VERDICTS, ("yes", "open", "no"), strict=True))
     for dataset in data.DATASETS:
         stored = json.loads((results_folder() / f"{dataset}-quick" / "claims.json").read_text())
         for claim in map(report.Claim.from_json, stored["claims"]):
             name = f"{claim.number}. {claim.sentence}" if claim.number else claim.sentence
             effect = claim.effect.text(claim.unit).removesuffix(" points")
             where = f"{scale.TITLES[claim.family]} {dataset}"
-            cells.setdefault(name, {})[where] = f"{marks[claim.verdict]} {effect}"
+            cells.setdefault(name, {})[where] = f"{effect} {words[claim.verdict]}"
     columns = [f"{scale.TITLES[f]} {d}" for d in data.DATASETS for f in scale.FAMILIES]
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, found in cells.items():

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lgutils import cli, compare, evidence, fleet, replicate, ship
+from lgutils import blocks, cli, compare, evidence, fleet, replicate, ship
 from lgutils.ancestry import shipped_path
+from lgutils.condense.criteria import Scores
 from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.evidence import GENE, SCRATCH
@@ -109,8 +110,6 @@ def test_random_sets_have_the_learngenes_budget_and_are_not_the_learngene(subjec
     sets = replicate.layer_sets(ancestor, subject.base.layers, 20)
     assert len(set(sets)) == 20
     assert subject.base.layers not in sets
-    from lgutils import blocks
-
     sizes = {layer.name: layer.num_params for layer in blocks.layers(ancestor.model)}
     budget = sum(sizes[name] for name in subject.base.layers)
     for names in sets:
@@ -130,6 +129,47 @@ def test_the_same_declaration_runs_at_paper_scale(subject):
     quick = replicate.plan(subject.base, subject.fits, (1, 2, 4), 4)
     assert {s: len(jobs) for s, jobs in paper.items()} == {s: len(j) for s, j in quick.items()}
     assert {j.ancestry.size for jobs in paper.values() for j in jobs} == {"full"}
+
+
+@pytest.fixture
+def paper(monkeypatch, make_ancestor):
+    """Paper scale with small random ancestors; gives the list of what was condensed."""
+    stages = {"stages": [2, 2, 3, 3, 3], "widths": [4, 4, 6, 6, 6]}
+    ancestors = {
+        "cnn": make_ancestor("learngene_vgg", **stages),
+        "vit": make_ancestor("learngene_vit", depth=12, embed_dim=12, num_heads=2),
+    }
+    condensed = []
+
+    def score(criterion, ancestor, images, config, **options):
+        condensed.append(config)
+        names = blocks.block_names(ancestor.model)
+        return Scores("lambda", tuple(names), np.arange(len(names), dtype=float)[None])
+
+    def tune(bases, path, **options):
+        best = {f: dict.fromkeys(fleet.tuning.FITS, 0.003) for f in bases}
+        path.write_text(json.dumps({"best": best}))
+
+    monkeypatch.setattr(replicate, "accumulate", lambda config: ancestors[config.family])
+    monkeypatch.setattr(replicate.condense, "score", score)
+    monkeypatch.setattr(replicate.fleet, "tune", tune)
+    return condensed
+
+
+def test_paper_scale_condenses_and_tunes_once_and_keeps_both(paper, tmp_path):
+    first = replicate.subjects("paper", FAMILIES, tmp_path)
+    again = replicate.subjects("paper", FAMILIES, tmp_path)
+    assert len(paper) == len(FAMILIES)
+    assert {f: s.base for f, s in first.items()} == {f: s.base for f, s in again.items()}
+    assert {s.base.scale for s in first.values()} == {"paper"}
+
+
+def test_paper_scale_descendants_have_half_the_depth_and_take_the_learngene(paper, tmp_path):
+    found = replicate.subjects("paper", FAMILIES, tmp_path)
+    assert found["vit"].base.arch_kwargs == {"depth": 6}
+    assert len(found["vit"].base.layers) == 4
+    assert sum(found["cnn"].base.arch_kwargs["stages"]) >= 8
+    assert len(found["cnn"].base.layers) == 5
 
 
 def test_too_few_tasks_are_refused():

@@ -96,23 +96,33 @@ def _table(lines: Sequence[Sequence[str]], width: int = 44) -> str:
     return "\n".join(text.rstrip() for text in texts) + star
 
 
-def _means(path: Path) -> tuple[int, pd.Series]:
-    """The number of rows and the mean accuracy of each group."""
+def _rows(path: Path) -> pd.DataFrame:
+    """Group, key (where there is one) and accuracy of every run."""
     try:
-        frame = pd.read_csv(path, usecols=[*GROUP, "accuracy"], dtype={"accuracy": float})
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        frame = pd.read_csv(path)
+        wanted = [*GROUP, "accuracy", *(["key"] if "key" in frame else [])]
+        return frame[wanted].astype({"accuracy": float})
+    except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{path} is damaged ({error}). Copy or make it again.") from error
-    return len(frame), frame.groupby(GROUP, dropna=False)["accuracy"].mean()
 
 
 def _runs(a: Path, b: Path) -> str:
-    """How many rows both have, and the groups with another mean accuracy."""
+    """Which groups have another mean accuracy, over the runs that both have, if they share any.
+
+    Means over runs that only one of them has would differ by what was run, not by what came out.
+    """
     paths = [folder / "runs.csv" for folder in (a, b)]
     if not all(path.is_file() for path in paths):
         return ""
-    (rows_a, left), (rows_b, right) = map(_means, paths)
-    lines = [f"runs.csv: {rows_a} rows in A, {rows_b} in B"]
-    table = pd.concat([left, right], axis=1, keys=["a", "b"]).sort_index()
+    left, right = map(_rows, paths)
+    lines = [f"runs.csv: {len(left)} rows in A, {len(right)} in B"]
+    if "key" in left and "key" in right:
+        shared = set(left["key"]) & set(right["key"])
+        lines[0] += f", {len(shared)} of them the same jobs"
+        if shared:
+            left, right = (frame[frame["key"].isin(shared)] for frame in (left, right))
+    means = [frame.groupby(GROUP, dropna=False)["accuracy"].mean() for frame in (left, right)]
+    table = pd.concat(means, axis=1, keys=["a", "b"]).sort_index()
     for group, old, new in table.itertuples(name=None):
         name = "  {}, {}, {}, {}-shot".format(*group)
         if pd.isna(old) or pd.isna(new):

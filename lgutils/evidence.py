@@ -60,7 +60,7 @@ def converge(frames: Frames, family: str, dataset: str) -> list[Claim]:
     found = [
         Claim(
             "steps to 95 % of scratch's final accuracy, scratch / learngene",
-            report.ratio(theirs, ours), "times", null=1.0, **about,
+            report.geometric(theirs, ours), "times", null=1.0, **about,
             note=f"scratch ends at {_final(scratch).mean():.0%}; the learngene gets there in "
             f"{reached.sum()} of {len(reached)} tasks",
         )
@@ -81,7 +81,7 @@ def converge(frames: Frames, family: str, dataset: str) -> list[Claim]:
         found.append(
             Claim(
                 "steps to 95 % of what scratch reaches in 5x the steps, scratch / learngene",
-                report.ratio(theirs, ours), "times", null=1.0, **about,
+                report.geometric(theirs, ours), "times", null=1.0, **about,
                 note=f"that scratch ends at {_final(patient).mean():.0%}; the learngene gets there "
                 f"within a fifth of the steps in {reached.sum()} of {len(reached)} tasks, and where "
                 "it does not it is charged with all of them",
@@ -140,6 +140,7 @@ def sensitive(
         f"means over the grid: learngene {gene.mean.mean():.0%}, scratch {scratch.mean.mean():.0%}; "
         "an arm near chance or near 100 % cannot vary much"
     )
+    best = report.sensitivity(grid_table(frames, SCRATCH)).best  # by the other tasks
     return [
         Claim("lost by a random setting against the tuned one, learngene - scratch",
               report.paired(gene.regret, scratch.regret), larger=False, number=2, note=note, **about),
@@ -149,6 +150,10 @@ def sensitive(
               report.paired(gene.near, scratch.near), number=2, note=note, **about),
         Claim("mean accuracy over the grid, learngene - scratch",
               report.paired(gene.mean, scratch.mean), **about),
+        Claim("accuracy, learngene as tuned - scratch at its best setting of the grid",
+              report.paired(gene.best, best), **about,
+              note="scratch's setting is chosen on the other tasks of these very classes, the "
+              "learngene's on open-world glyphs: this favours scratch"),
     ]  # fmt: skip
 
 
@@ -184,14 +189,15 @@ def condensing(frames: Frames, family: str, dataset: str) -> list[Claim]:
     """Does condensing itself help: the chosen layers against random sets of the same budget."""
     chosen, others = sets(frames)
     rank = int((others.mean() >= chosen.mean()).sum()) + 1
+    sign = 1 if chosen.mean() >= others.mean().mean() else -1
     return [
         Claim(
             "accuracy, layers chosen by lambda - random sets of the same budget",
             report.paired(chosen, others.mean(axis=1)),
-            p=report.permutation_p(chosen.mean(), others.mean()),
+            p=report.permutation_p(sign * chosen.mean(), sign * others.mean()),
             family=family, dataset=dataset,
-            note=f"rank {rank} of {others.shape[1] + 1} sets; p is the permutation p of that rank, at "
-            f"least {1 / (others.shape[1] + 1):.3f}",
+            note=f"rank {rank} of {others.shape[1] + 1} sets; p is that of the rank, one-sided, and can "
+            f"be {1 / (others.shape[1] + 1):.3f} at least",
         )
     ]  # fmt: skip
 
@@ -203,8 +209,12 @@ def shots_table(frames: Frames, name: str) -> pd.DataFrame:
 
 
 def samples(frames: Frames, family: str, dataset: str) -> list[Claim]:
-    """Claim 4: the smallest number of shots at which the learngene equals scratch at 20 shots."""
-    about = {"unit": "shots", "null": float(REFERENCE_SHOTS), "larger": False, "number": 4}
+    """Claim 4: the smallest number of shots at which the learngene equals scratch at 20 shots.
+
+    The measurement that counts is against scratch with five times the steps: in 40 steps scratch makes
+    little of more images, and beating that would prove little. That one is shown as a control.
+    """
+    about = {"unit": "shots", "null": float(REFERENCE_SHOTS), "larger": False}
     about |= {"family": family, "dataset": dataset}
     gene, scratch = shots_table(frames, GENE), shots_table(frames, SCRATCH)
     shots, targets = gene.columns.to_numpy(), {"scratch": scratch[REFERENCE_SHOTS]}
@@ -221,7 +231,8 @@ def samples(frames: Frames, family: str, dataset: str) -> list[Claim]:
         if effect.mean <= shots[0]:
             note += f"; fewer than {shots[0]} was not tried: read it as at most {shots[0]}"
         sentence = f"shots at which the learngene equals {name} at {REFERENCE_SHOTS} shots"
-        found.append(Claim(sentence, effect, note=note, **about))
+        number = None if name == SCRATCH and len(targets) > 1 else 4
+        found.append(Claim(sentence, effect, note=note, number=number, **about))
     return found
 
 

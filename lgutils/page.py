@@ -97,8 +97,13 @@ def write(
 
 
 def _count(claims: Sequence[Claim]) -> str:
-    found = Counter(claim.verdict for claim in claims)
-    return f"Of {len(claims)} claims: " + ", ".join(f"{found[v]} {v}" for v in MARKS) + "."
+    """The verdicts, the paper's claims and the controls apart."""
+    parts = []
+    for name, numbered in (("measurements of the paper's claims", True), ("controls", False)):
+        found = Counter(c.verdict for c in claims if (c.number is not None) == numbered)
+        told = ", ".join(f"{found[v]} {v}" for v in MARKS)
+        parts.append(f"Of {found.total()} {name}: {told}.")
+    return " ".join(parts)
 
 
 def _cell(value: object) -> str:

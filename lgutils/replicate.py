@@ -4,14 +4,27 @@ import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lgutils import blocks, condense, data, evidence, files, fleet, inherit, learngene, scale, ship
-from lgutils.ancestry import Ancestor, AncestryConfig, accumulate
+from lgutils import (
+    blocks,
+    condense,
+    data,
+    evidence,
+    files,
+    fleet,
+    inherit,
+    learngene,
+    models,
+    scale,
+    ship,
+)  # fmt: skip
+from lgutils.ancestry import AncestryConfig, accumulate
 from lgutils.condense import CondenseConfig
 from lgutils.data import Task
 from lgutils.errors import UserError, unknown
@@ -56,7 +69,7 @@ class Sizes:
 
     def of(self, study: str) -> int:
         """Tasks of a study: the costly ones use fewer."""
-        share = {"arms": 1, "shots": 3 / 10, "long": 1 / 4, "grid": 1 / 5, "sets": 1 / 8}[study]
+        share = {"arms": 1, "shots": 3 / 10, "long": 1 / 4, "grid": 1 / 5, "sets": 3 / 20}[study]
         return max(2, round(self.arms * share))
 
 
@@ -69,23 +82,42 @@ def steps_fixed(job: Job) -> Job:
     return replace(job, fit=replace(job.fit, epochs=steps // job.steps_per_epoch))
 
 
-def layer_sets(ancestor: Ancestor, chosen: Sequence[str], count: int) -> list[tuple[str, ...]]:
-    """Random other sets of blocks with the learngene's budget: as many blocks, or parameters within 25 %.
+def layer_sets(base: Job, count: int) -> list[tuple[str, ...]]:
+    """Random other sets of blocks with the learngene's budget of parameters.
 
-    Where there are fewer than `count`, all of them.
+    The number of blocks is free. Parameters may differ by as little as leaves at least `count` sets to
+    draw from: nothing in a ViT, whose blocks are equal; in a CNN, whose blocks are not, by a share that
+    `budget_gap` tells.
     """
-    names = blocks.block_names(ancestor.model)
-    sizes = {x.name: x.num_params for x in blocks.layers(ancestor.model) if x.name in names}
-    budget = sum(sizes[name] for name in chosen)
+    every, gaps = _other_sets(base)
+    near = [names for names, gap in zip(every, gaps, strict=True) if gap <= sorted(gaps)[count - 1]]
+    order = np.random.default_rng(13).permutation(len(near))[:count]
+    return [near[i] for i in sorted(order)]
+
+
+def budget_gap(base: Job, count: int = RANDOM_SETS) -> float:
+    """By what share the parameters of the sets of `layer_sets` may differ from the learngene's."""
+    return sorted(_other_sets(base)[1])[count - 1]
+
+
+@lru_cache(maxsize=4)
+def _sizes(arch: str, kwargs: str) -> dict[str, int]:
+    model = models.create(arch, 2, **json.loads(kwargs))
+    names = blocks.block_names(model)
+    return {x.name: x.num_params for x in blocks.layers(model) if x.name in names}
+
+
+def _other_sets(base: Job) -> tuple[list[tuple[str, ...]], list[float]]:
+    """All sets of the ancestor's blocks but the learngene, and how far each is from its budget."""
+    sizes = _sizes(base.ancestry.arch, json.dumps(base.ancestry.arch_kwargs))
+    budget = sum(sizes[name] for name in base.layers)
     every = [
         picked
-        for n in range(1, len(names) + 1)
-        for picked in itertools.combinations(names, n)
-        if picked != tuple(chosen)
-        and (n == len(chosen) or abs(sum(sizes[x] for x in picked) - budget) <= 0.25 * budget)
+        for n in range(1, len(sizes) + 1)
+        for picked in itertools.combinations(sizes, n)
+        if picked != tuple(base.layers)
     ]
-    order = np.random.default_rng(13).permutation(len(every))[:count]
-    return [every[i] for i in sorted(order)]
+    return every, [round(abs(sum(sizes[x] for x in p) - budget) / budget, 6) for p in every]
 
 
 def plan(base: Job, fits: Mapping, claims: Collection[int], tasks: int = TASKS) -> dict:
@@ -118,7 +150,7 @@ def plan(base: Job, fits: Mapping, claims: Collection[int], tasks: int = TASKS) 
         "sets": lambda: vary(
             [replace(arms[GENE], log_at=())],
             "sets",
-            layers=layer_sets(fleet.ancestor_of(base), base.layers, RANDOM_SETS),
+            layers=layer_sets(base, RANDOM_SETS),
         ),
         "shots": lambda: [
             job if job.task.k_shot == Task().k_shot else steps_fixed(replace(job, log_at=()))
@@ -150,6 +182,22 @@ class Subject:
     base: Job
     fits: Mapping[str, FitConfig]
 
+    def to_json(self) -> dict:
+        """Plain values, for a results folder that must speak for itself."""
+        base = {
+            name: getattr(self.base, name) for name in ("family", "layers", "arch_kwargs", "scale")
+        }
+        return {**base, "fits": {arm: asdict(fit) for arm, fit in self.fits.items()}}
+
+    @classmethod
+    def from_json(cls, stored: dict) -> "Subject":
+        """Read what `to_json` gave."""
+        base = Job(
+            stored["family"], GENE, tuple(stored["layers"]), Task(),
+            arch_kwargs=stored["arch_kwargs"], scale=stored["scale"],
+        )  # fmt: skip
+        return cls(base, {arm: FitConfig(**fit) for arm, fit in stored["fits"].items()})
+
 
 def subjects(
     scale_name: str, families: Collection[str], folder: Path, results: Results | None = None
@@ -164,8 +212,9 @@ def subjects(
     else:
         bases = {family: _condensed(family, scale_name, folder) for family in families}
         path = folder / f"learning-rates-{scale_name}.json"
-        if not path.is_file():
-            fleet.tune(bases, path, results=results)
+        known = json.loads(path.read_text())["best"] if path.is_file() else {}
+        if new := {family: base for family, base in bases.items() if family not in known}:
+            fleet.tune(new, path, results=results)
     return {
         family: Subject(
             bases[family],
@@ -178,9 +227,9 @@ def subjects(
 def _condensed(family: str, scale_name: str, folder: Path) -> Job:
     """Accumulate and condense at a scale; the scores stay in the folder."""
     ancestor = accumulate(AncestryConfig.preset(family, scale_name))
-    path = folder / f"scores-{family}-{scale_name}.json"
+    config = CondenseConfig.preset(family, scale_name)
+    path = folder / f"scores-{family}-{ancestor.card.weight_hash[:8]}-{config.key}.json"
     if not path.is_file():
-        config = CondenseConfig.preset(family, scale_name)
         images = data.load(ancestor.card.dataset, ancestor.card.size)
         open_world = data.split(ancestor.card.dataset, ancestor.card.split_seed).open_world
         scores = condense.score(
@@ -225,7 +274,8 @@ def run(
 
     Args:
         out: results folder; runs.sqlite in it keeps finished rows, so the same call goes on after a stop,
-            and one with more tasks, claims or datasets adds to it.
+            and one with more tasks, claims or datasets trains only what is new. The report is always
+            about what this call asked for.
         scale_name, datasets, claims, families: what to test.
         tasks: of the main comparison; the costlier studies take the first few of them (`Sizes`).
         backend, workers, progress: see `fleet.run`.
@@ -233,6 +283,8 @@ def run(
         UserError: unknown dataset or claim, too few tasks, a folder that cannot be written.
     """
     Sizes(tasks)
+    if not (claims and datasets and families):
+        raise UserError("No claim, dataset or family was named. Name at least one of each.")
     for claim in claims:
         if claim not in CLAIMS:
             raise UserError(f"Claim {claim} was asked for; the paper has 1 to {len(CLAIMS)}.")
@@ -254,8 +306,9 @@ def run(
     asked = {"scale": scale_name, "datasets": " ".join(datasets), "tasks": str(tasks),
              "claims": " ".join(map(str, claims)), "families": " ".join(families)}  # fmt: skip
     by = {where: frames(table, plans) for where, plans in studies.items()}
-    write(out, table, Replication(by, found, asked))
-    return Replication(by, found, asked).claims
+    done = Replication(by, found, asked)
+    write(out, table, done)
+    return done.claims
 
 
 def _studies(found: Mapping[str, Subject], datasets, claims, tasks: int) -> dict:
@@ -323,6 +376,8 @@ def write(out: Path, table: pd.DataFrame, replication: Replication) -> None:
 
     figures.style()
     files.write_text(out / "runs.csv", table.to_csv(index=False))
+    tested = {family: subject.to_json() for family, subject in replication.subjects.items()}
+    files.write_text(out / "subjects.json", json.dumps(tested, indent=1) + "\n")
     kinds = ("device", "backend", "lgutils", "code", "torch", "timm", "python")
     about = {kind: ", ".join(sorted(table[kind].astype(str).unique())) for kind in kinds}
     about = {**replication.about, "descendants": f"{len(table):,}", **about,
@@ -345,8 +400,9 @@ def load(folder: Path | str) -> Replication:
         table = pd.read_csv(folder / "runs.csv")
         datasets, families = about["datasets"].split(), about["families"].split()
         claims, tasks = [int(number) for number in about["claims"].split()], int(about["tasks"])
-        found = subjects(about["scale"], families, folder)
-    except (OSError, ValueError, KeyError) as error:
+        stored = json.loads((folder / "subjects.json").read_text(encoding="utf-8"))
+        found = {family: Subject.from_json(stored[family]) for family in families}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder} is not a results folder that can be read ({error}). Make one with "
             f"`lgutils replicate --out {folder}`."

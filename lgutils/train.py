@@ -158,9 +158,13 @@ def evaluate(
     return Score(right / n, float(interval.low), float(interval.high), n)
 
 
+class Diverged(UserError):
+    """The loss is no longer a number."""
+
+
 def _finite(loss: float, step: int, lr: float) -> None:
     if not math.isfinite(loss):
-        raise UserError(
+        raise Diverged(
             f"The loss became {loss} at step {step}, where the learning rate was {lr:.2g}. Try a "
             "tenth of it, more warmup, clip=1.0, or precision='float32'."
         )
@@ -321,7 +325,8 @@ def fit(
         checkpoint: file for resuming, written after every epoch and removed at the end.
         progress: title of a progress bar; None for none.
     Raises:
-        UserError: NaN loss (with the step and the learning rate), a checkpoint of something else.
+        Diverged: NaN loss (names the step and the learning rate).
+        UserError: a checkpoint of something else.
     """
     where = device(device_name)
     batches = Batches(

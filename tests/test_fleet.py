@@ -5,13 +5,17 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 import traceback
 import warnings
 from collections import Counter
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -246,10 +250,94 @@ def test_one_job_that_does_not_fit_is_an_error(tiny, monkeypatch):
         fleet.run(jobs(2), backend="vmap")
 
 
-def test_a_stack_names_the_job_whose_loss_is_not_finite(tiny):
+@pytest.mark.parametrize("backend", ["serial", "vmap"])
+def test_a_run_that_diverges_counts_as_chance_and_stops_nothing(tiny, backend):
     wild = replace(FIT, lr=1e30, clip=None, optimizer="sgd", warmup=0.0)
-    with pytest.raises(UserError, match=r"task 0, is not\s+finite in epoch"):
-        fleet.run(jobs(2, fit=wild), backend="vmap")
+    rows = fleet.run([replace(job(fit=wild), log_at=(1,)), job(1)], backend=backend)
+    assert rows[0].curve == ((2, 1 / 3), (6, 1 / 3))
+    assert rows[1].accuracy > 0
+
+
+def test_a_stack_leaves_out_nothing_where_tasks_have_other_numbers_of_test_images(
+    tiny, monkeypatch
+):
+    whole = stack.prepare
+
+    def uneven(job):
+        prepared = whole(job)
+        images, labels = prepared.episode.test
+        cut = len(labels) - (job.seed == 1)
+        return replace(
+            prepared, episode=replace(prepared.episode, test=(images[:cut], labels[:cut]))
+        )
+
+    monkeypatch.setattr(stack, "prepare", uneven)
+    assert [row.job for row in fleet.run(jobs(3), backend="vmap")] == jobs(3)
+
+
+def test_finished_rows_come_before_the_error_of_another():
+    good, bad = Future(), Future()
+    good.set_result("row")
+    bad.set_exception(UserError("bad"))
+    waiting = {good, bad}
+    assert backends._finished(waiting) == ["row"]
+    with pytest.raises(UserError, match="bad"):
+        backends._finished(waiting)
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
+def test_every_kind_of_memory_error_halves_the_stack(tiny, monkeypatch, message):
+    whole = stack._chunk
+
+    def small(prepared):
+        if len(prepared) > 1:
+            raise RuntimeError(message)
+        return whole(prepared)
+
+    monkeypatch.setattr(stack, "_chunk", small)
+    assert len(fleet.run(jobs(2), backend="vmap")) == 2
+
+
+def test_another_runtime_error_is_not_taken_for_lack_of_memory(tiny, monkeypatch):
+    def broken(prepared):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(stack, "_chunk", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        fleet.run(jobs(2), backend="vmap")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    code = (
+        "import os, time\n"
+        "from lgutils.fleet import backends\n"
+        "if __name__ == '__main__':\n"
+        "    with backends.pool(1) as processes:\n"
+        "        print(processes.submit(os.getpid).result(), flush=True)\n"
+        "        time.sleep(600)\n"
+    )
+    (tmp_path / "parent.py").write_text(code)
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True
+    )
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(100):
+        if not alive(worker):
+            break
+        time.sleep(0.2)
+    assert not alive(worker)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def test_few_jobs_are_not_worth_measuring(monkeypatch):

@@ -611,3 +611,37 @@ def test_components_need_two_of_each(shape):
 def test_components_need_four_axes():
     with pytest.raises(UserError, match="4 axes"):
         report.components(np.ones((2, 2, 2)))
+
+
+def test_the_geometric_ratio_is_that_of_the_logarithms():
+    found = report.geometric([2.0, 8.0, 4.0], [1.0, 1.0, 2.0])  # ratios 2, 8, 2: mean log2 = 5/3
+    logs = stats.ttest_1samp(np.log([2.0, 8.0, 2.0]), 0).confidence_interval()
+    assert found.mean == pytest.approx(2 ** (5 / 3))
+    assert (found.low, found.high) == pytest.approx(tuple(np.exp(logs)))
+
+
+def test_the_geometric_ratio_of_equal_times_is_one():
+    assert report.geometric([3, 4], [3, 4]).mean == pytest.approx(1)
+
+
+def test_the_geometric_ratio_keeps_its_level_with_five_tasks():
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(1000):
+        found = report.geometric(np.exp(rng.normal(0.7, 0.5, 5)), np.ones(5))
+        covered += found.low <= np.exp(0.7) <= found.high
+    assert 925 <= covered <= 972
+
+
+def test_a_geometric_ratio_of_nothing_is_refused():
+    with pytest.raises(UserError, match="positive values"):
+        report.geometric([1.0, 0.0], [1.0, 1.0])
+
+
+def test_a_best_cell_named_beforehand_is_used():
+    table = [[0.2, 0.6, 0.4], [0.3, 0.5, 0.1]]
+    found = report.sensitivity(table, best=2)
+    assert found.best.tolist() == [0.4, 0.1]
+    assert found.regret == pytest.approx([0.0, -0.2])  # 0.4 - 0.4 and 0.1 - 0.3
+    with pytest.raises(UserError, match="cells 0 to 2"):
+        report.sensitivity(table, best=3)

@@ -7,6 +7,7 @@ few test images. Dropout draws differ too; the course's descendants have none.
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -102,10 +103,22 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
 
 
 def _finished(waiting: set[Future]) -> list[Row]:
-    """Wait for at least one row; take all finished ones out of the set."""
+    """Wait for at least one row; take the finished ones out of the set, a failed one last."""
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    waiting -= done
-    return [future.result() for future in done]
+    good = {future for future in done if future.exception() is None}
+    waiting -= good
+    return [future.result() for future in good or done]
+
+
+def _end_with(parent: int) -> None:
+    """In a worker: end when the parent is gone, even if it was killed without a word."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -114,7 +127,8 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as processes:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, _end_with, (os.getpid(),)) as processes:
             yield processes
     finally:
         if before is None:
@@ -145,7 +159,7 @@ def _fastest(jobs: Sequence[Job], workers: int) -> str:
     cpu = train.device().type == "cpu"
     largest = max(stack.groups(jobs), key=len)
     short = [replace(job, fit=replace(job.fit, epochs=2), log_at=()) for job in largest]
-    alone = _time(lambda: [run_job(job) for job in short[:2]]) / 2
+    alone = _time(lambda: [run_job(job) for job in short[:2]]) / len(short[:2])
     probe = short[: 4 if cpu else 64]
     rates = {
         "processes" if cpu and workers > 1 else "serial": alone

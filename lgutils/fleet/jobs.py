@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -80,11 +81,14 @@ class Job:
         return -(-self.task.n_way * self.task.k_shot // self.fit.batch_size)
 
 
-def _told(settings: Any) -> dict[str, Any]:
-    """A dataclass as plain values without what is at its default: a new field moves no old key."""
-    blank = {f.name: f.default for f in fields(settings)}
-    told = {name: value for name in blank if (value := getattr(settings, name)) != blank[name]}
-    return {name: _told(v) if is_dataclass(v) else v for name, v in told.items()}
+def _told(job: Job) -> dict[str, Any]:
+    """A job's settings without those at their default, so that a new field moves no old key.
+
+    Training and task are told in full: what they mean must not change with a default.
+    """
+    blank = {f.name: f.default for f in fields(job)}
+    told = {name: value for name in blank if (value := getattr(job, name)) != blank[name]}
+    return {**told, "fit": asdict(job.fit), "task": asdict(job.task)}
 
 
 @dataclass(frozen=True)
@@ -210,36 +214,41 @@ def trained(prepared: Prepared, **options: Any) -> Fitted:
 
 
 def run_job(job: Job) -> Row:
-    """Train one descendant, on one CPU thread or on the GPU, and evaluate it after the last epoch."""
+    """Train one descendant, on one CPU thread or on the GPU, and evaluate it after the last epoch.
+
+    A run whose loss stops being a number counts with the accuracy of chance: it is a bad setting, and
+    to leave it out would flatter the arm.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    began = time.perf_counter()
     try:
         prepared = prepare(job)
-        fitted = trained(prepared)
+        curve = trained(prepared).curve
+    except train.Diverged:
+        epochs = sorted({*job.log_at, job.fit.epochs})
+        curve = [(epoch, 1 / job.task.n_way) for epoch in epochs]
     finally:
         torch.set_num_threads(threads)
-    curve = tuple((epoch * job.steps_per_epoch, value) for epoch, value in fitted.curve)
-    return finished(prepared, curve, fitted.seconds, "one at a time")
+    steps = [(epoch * job.steps_per_epoch, value) for epoch, value in curve]
+    return finished(prepared, steps, time.perf_counter() - began, "one at a time")
 
 
 def finished(
     prepared: Prepared, curve: Sequence[tuple[int, float]], seconds: float, backend: str
 ) -> Row:
     """The row of a trained job; the curve ends with the last epoch."""
+    where = train.device()
+    alone = where.type == "cpu" and backend != "stacked"
+    device = "1 CPU thread" if alone else ancestry.device_title(where)
+    about = {"device": device, **ancestry.versions(), "code": code_version(), "backend": backend}
     return Row(
         prepared.job, curve[-1][1], tuple(curve), prepared.descendant.inherited_share, seconds,
-        prepared.episode.key, {**about(), "backend": backend},
+        prepared.episode.key, about,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def about() -> dict[str, str]:
-    """Device, versions and code behind the rows of this process."""
-    where = train.device()
-    title = "1 CPU thread" if where.type == "cpu" else ancestry.device_title(where)
-    return {"device": title, **ancestry.versions(), "code": code_version()}
-
-
 def code_version() -> str:
     """Digest of the package's source files, so that a row says which code made it."""
     digest = hashlib.sha256()

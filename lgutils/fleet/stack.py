@@ -6,6 +6,7 @@ statistics of its own for each job. On a GPU this turns thousands of small kerne
 """
 
 import copy
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -47,26 +48,37 @@ def run(jobs: Sequence[Job]) -> Iterator[list[Row]]:
     """Train the jobs of one group; a chunk that does not fit into memory is halved and tried again.
 
     Raises:
-        UserError: a single job does not fit, or a loss is not finite.
+        UserError: a single job does not fit.
     """
     if not stackable(jobs[0]):
         yield from ([run_job(job)] for job in jobs)
         return
     todo, size = list(jobs), CHUNK.get(train.device().type, 8)
     while todo:
-        try:
-            rows = _chunk([prepare(job) for job in todo[:size]])
-        except torch.OutOfMemoryError as error:
-            if min(size, len(todo)) == 1:
-                raise UserError(
-                    f"One {todo[0].family} job does not fit into memory. Use smaller batches "
-                    "(batch_size), or the CPU."
-                ) from error
-            size = min(size, len(todo)) // 2
-            torch.cuda.empty_cache()
-            continue
-        yield rows
-        todo = todo[len(rows) :]
+        size = min(size, len(todo))
+        if rows := _fitting([prepare(job) for job in todo[:size]]):
+            yield rows
+            done = {row.job.key for row in rows}
+            todo = [job for job in todo if job.key not in done]
+        elif size > 1:
+            size //= 2
+        else:
+            raise UserError(
+                f"One {todo[0].family} job does not fit into memory. Use smaller batches "
+                "(batch_size), or the CPU."
+            )
+
+
+def _fitting(prepared: list[Prepared]) -> list[Row]:
+    """The chunk's rows; none if it does not fit into memory."""
+    try:
+        return _chunk(prepared)
+    except RuntimeError as error:  # cuDNN and cuBLAS have errors of their own
+        full = isinstance(error, torch.OutOfMemoryError)
+        if not full and not re.search("out of memory|ALLOC_FAILED", str(error)):
+            raise
+    torch.cuda.empty_cache()  # out here nothing holds the tensors of the failed try any more
+    return []
 
 
 def _chunk(prepared: list[Prepared]) -> list[Row]:
@@ -129,20 +141,18 @@ def _train(prepared: list[Prepared]) -> tuple[_Stack, list[list[tuple[int, float
     )
     held = [torch.stack([p.episode.test[i] for p in prepared]).to(where) for i in (0, 1)]
     curves: list[list[tuple[int, float]]] = [[] for _ in prepared]
+    diverged = torch.zeros(count, dtype=torch.bool, device=where)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         for number in range(1, job.fit.epochs + 1):
             torch.manual_seed(job.fit.seed * 1_000_003 + number)
             losses = _epoch(stack, batches, number, job, count, optimizer, scheduler)
-            if not losses.isfinite().all():
-                worst = prepared[int((~losses.isfinite()).nonzero()[0])].job
-                raise UserError(
-                    f"The loss of {worst.family} {worst.method}, task {worst.task.seed}, is not "
-                    f"finite in epoch {number} at learning rate {job.fit.lr:.2g}. Try a tenth of it."
-                )
+            diverged |= ~losses.isfinite()
             if number in job.log_at or number == job.fit.epochs:
                 found = _accuracies(stack, *held, prepared[0].descendant.normalize)
                 for curve, value in zip(curves, found, strict=True):
                     curve.append((number * len(batches), value))
+    for i in diverged.nonzero()[:, 0].tolist():  # as one at a time: all of it counts as chance
+        curves[i] = [(step, 1 / job.task.n_way) for step, _ in curves[i]]
     return stack, curves
 
 

@@ -56,10 +56,10 @@ def tune(
     Args:
         bases: a job of each family, which says the learngene's layers and the descendant.
         path: JSON file to write: the grid, every mean accuracy, and the best rate of each arm.
-        arms: those to tune; what the file says of others is kept.
+        arms: those to tune; what the file says of other arms and families is kept.
         results: see `run`.
     """
-    kept = json.loads(path.read_text()) if path.is_file() and set(arms) < set(FITS) else {}
+    kept = json.loads(path.read_text()) if path.is_file() else {}
     jobs = {
         (family, arm): grid(
             replace(base, pool="open_world", method=method_of(arm), fit=fit),
@@ -72,9 +72,9 @@ def tune(
     every = [job for group in jobs.values() for job in group]
     rows = run(every, results=results, progress="tuning" if progress else None)
     accuracy = {row.job.key: row.accuracy for row in rows}
-    means: dict[str, dict] = kept.get("means", {family: {} for family in bases})
+    means: dict[str, dict] = kept.get("means", {})
     for (family, arm), group in jobs.items():
-        means[family][arm] = {
+        means.setdefault(family, {})[arm] = {
             str(lr): round(fmean(accuracy[job.key] for job in group if job.fit.lr == lr), 4)
             for lr in LEARNING_RATES
         }
@@ -84,8 +84,8 @@ def tune(
         "best": best,
         "means": means,
         "tasks": [asdict(job.task) for job in grid(every[0], task=TUNING_TASKS)],
-        "layers": {family: list(base.layers) for family, base in bases.items()},
-        "shapes": {family: base.arch_kwargs for family, base in bases.items()},
+        "layers": kept.get("layers", {}) | {f: list(base.layers) for f, base in bases.items()},
+        "shapes": kept.get("shapes", {}) | {f: base.arch_kwargs for f, base in bases.items()},
         "at the edge of the grid": [
             f"{f}: {a}" for f, arms in best.items() for a, lr in arms.items() if lr in limits
         ],

@@ -176,6 +176,18 @@ def ratio(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     return bootstrap(a, b, statistic=quotient, seed=seed)
 
 
+def geometric(a: ArrayLike, b: ArrayLike) -> Interval:
+    """Geometric mean of a / b over tasks, with the t interval of the logarithms.
+
+    For positive values such as steps; with few tasks it keeps its level where a bootstrap does not.
+    """
+    a, b = _array(a, "a", 1), _array(b, "b", 1)
+    if min(a.min(), b.min()) <= 0:
+        raise UserError("Ratios need positive values; 0 or less was given.")
+    logs = paired(np.log(a), np.log(b))
+    return Interval(*np.exp([logs.mean, logs.low, logs.high]).tolist(), logs.n)
+
+
 @dataclass(frozen=True)
 class Sensitivity:
     """One arm over a grid of hyper-parameters; every field is (tasks,), in accuracy or a share.

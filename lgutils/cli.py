@@ -298,7 +298,7 @@ def ship(
         typer.Argument(help="ancestors, scores, rates, sweep, variance, faults, picture."),
     ] = None,
 ) -> None:
-    """For maintainers: make again what the package ships and results/ (two hours)."""
+    """For maintainers: make again what the package ships and results/ (one to two hours)."""
     from lgutils import ship as module
 
     module.run(parts or [])

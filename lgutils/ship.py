@@ -1,6 +1,6 @@
 """Make what the package ships (ancestors, lambda scores, tuned learning rates) and results/.
 
-``lgutils ship`` runs it all in order (about three quarters of an hour on two CPU cores); ``lgutils ship scores``
+``lgutils ship`` runs it all in order (one to two hours on two CPU cores); ``lgutils ship scores``
 makes one part again. Later parts stand on earlier ones.
 """
 

@@ -53,18 +53,18 @@ def run(jobs: Sequence[Job]) -> Iterator[list[Row]]:
     if not stackable(jobs[0]):
         yield from ([run_job(job)] for job in jobs)
         return
-    todo, size = list(jobs), CHUNK.get(train.device().type, 8)
-    while todo:
-        size = min(size, len(todo))
-        if rows := _fitting([prepare(job) for job in todo[:size]]):
+    left, size = list(jobs), CHUNK.get(train.device().type, 8)
+    while left:
+        size = min(size, len(left))
+        if rows := _fitting([prepare(job) for job in left[:size]]):
             yield rows
             done = {row.job.key for row in rows}
-            todo = [job for job in todo if job.key not in done]
+            left = [job for job in left if job.key not in done]
         elif size > 1:
             size //= 2
         else:
             raise UserError(
-                f"One {todo[0].family} job does not fit into memory. Use smaller batches "
+                f"One {left[0].family} job does not fit into memory. Use smaller batches "
                 "(batch_size), or the CPU."
             )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lgutils
 from lgutils import data, files, models, scale, train
@@ -141,6 +141,16 @@ class Ancestor:
     card: AncestryCard
     losses: tuple[float, ...] = ()
     curve: tuple[tuple[int, float], ...] = ()
+
+    def open_world(self, *, progress: bool = False) -> tuple[Tensor, Tensor]:
+        """What it is condensed on: training images of its split's open-world classes.
+
+        Returns:
+            (images uint8 (N, C, H, W), labels int64 (N,)), of its own dataset and size.
+        """
+        classes = data.split(self.card.dataset, self.card.split_seed).open_world
+        images = data.load(self.card.dataset, self.card.size, progress=progress)
+        return images.of(classes, held_out=False)
 
     def save(self, path: Path | str) -> Path:
         """Write weights, card and learning curve to one safetensors file."""

@@ -103,7 +103,7 @@ def condense(
 ) -> None:
     """Score an ancestor's layers on the open-world classes and keep the best as the learngene."""
     from lgutils import condense as module
-    from lgutils import data, learngene
+    from lgutils import learngene
     from lgutils.ancestry import Ancestor
     from lgutils.condense import CondenseConfig
 
@@ -113,14 +113,11 @@ def condense(
     config = CondenseConfig.preset(source.card.family, scale, protocol)
     if iterations:
         config = replace(config, iterations=iterations)
-    images = data.load(source.card.dataset, source.card.size, progress=True)
-    classes = data.split(source.card.dataset, source.card.split_seed).open_world
     options = {}
     if criterion == "lambda":
         options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
-    scores = module.score(
-        criterion, source, images.of(classes, held_out=False), config, seeds, **options
-    )
+    images = source.open_world(progress=True)
+    scores = module.score(criterion, source, images, config, seeds, **options)
     gene = learngene.condense_to(source, scores, kept)
     gene.save(out)
     print(gene)

@@ -75,9 +75,7 @@ def converge(frames: Frames, family: str, dataset: str) -> list[Claim]:
     )  # fmt: skip
     if "long" in frames:
         patient = arm(frames, LONG)
-        target, gene = THRESHOLD * _final(patient), _same_tasks(gene, patient)
-        theirs, _ = times(patient, target)
-        ours, reached = times(gene, target, never=int(patient["steps"].iloc[0]))
+        theirs, ours, reached = _against(patient, gene)
         found.append(
             Claim(
                 "steps to 95 % of what scratch reaches in 5x the steps, scratch / learngene",
@@ -88,6 +86,18 @@ def converge(frames: Frames, family: str, dataset: str) -> list[Claim]:
             )
         )  # fmt: skip
     return found
+
+
+def _against(patient: pd.DataFrame, gene: pd.DataFrame) -> tuple[np.ndarray, ...]:
+    """Steps of patient scratch and of the learngene to 95 % of where patient scratch ends.
+
+    Returns:
+        Both (tasks,), and whether the learngene gets there; if not, it is charged with all steps.
+    """
+    target = THRESHOLD * _final(patient)
+    theirs, _ = times(patient, target)
+    never = int(patient["steps"].iloc[0])
+    return theirs, *times(_same_tasks(gene, patient), target, never=never)
 
 
 def amortised(frames: Frames, invested: float, descendants: int) -> Interval:
@@ -101,9 +111,7 @@ def amortised(frames: Frames, invested: float, descendants: int) -> Interval:
         descendants: that share the investment.
     """
     patient = arm(frames, LONG)
-    target, gene = THRESHOLD * _final(patient), _same_tasks(arm(frames, GENE), patient)
-    theirs, _ = times(patient, target)
-    ours, _ = times(gene, target, never=int(patient["steps"].iloc[0]))
+    theirs, ours, _ = _against(patient, arm(frames, GENE))
     batch = patient["batch_size"].iloc[0]
     return report.ratio(theirs * batch, ours * batch + invested / descendants)
 

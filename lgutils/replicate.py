@@ -230,12 +230,9 @@ def _condensed(family: str, scale_name: str, folder: Path) -> Job:
     config = CondenseConfig.preset(family, scale_name)
     path = folder / f"scores-{family}-{ancestor.card.weight_hash[:8]}-{config.key}.json"
     if not path.is_file():
-        images = data.load(ancestor.card.dataset, ancestor.card.size)
-        open_world = data.split(ancestor.card.dataset, ancestor.card.split_seed).open_world
         scores = condense.score(
-            "lambda", ancestor, images.of(open_world, held_out=False), config,
-            checkpoint=path.with_suffix(".ckpt"),
-        )  # fmt: skip
+            "lambda", ancestor, ancestor.open_world(), config, checkpoint=path.with_suffix(".ckpt")
+        )
         learngene.save_scores(scores, path, ancestor=ancestor.card.weight_hash)
     scores, _ = learngene.load_scores(path)
     budget = BUDGETS[scale_name][family]

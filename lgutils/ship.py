@@ -41,9 +41,7 @@ def scores() -> None:
     for family in scale.FAMILIES:
         ancestor = ancestry.Ancestor.load(shipped_path(family))
         config = CondenseConfig.preset(family, "quick")
-        classes = data.split(ancestor.card.dataset, ancestor.card.split_seed).open_world
-        images = data.load(ancestor.card.dataset, ancestor.card.size).of(classes, held_out=False)
-        runs = condense.condense_seeds(ancestor, images, config, SEEDS)
+        runs = condense.condense_seeds(ancestor, ancestor.open_world(), config, SEEDS)
         found = condense.from_condensed(runs)
         learngene.save_scores(
             found,
@@ -157,14 +155,10 @@ def variance_scores(family: str) -> list[Scores]:
     found = [learngene.shipped_scores(family)[0]]
     for seed in ANCESTORS[family][1:]:
         ancestor = ancestry.accumulate(AncestryConfig.preset(family, "quick", seed=seed))
-        path = files.cache_dir() / f"scores-{family}-{ancestor.card.config_key}.json"
+        config = CondenseConfig.preset(family, "quick")
+        path = files.cache_dir() / f"scores-{family}-{ancestor.card.config_key}-{config.key}.json"
         if not path.is_file():
-            config = CondenseConfig.preset(family, "quick")
-            classes = data.split(ancestor.card.dataset, ancestor.card.split_seed).open_world
-            images = data.load(ancestor.card.dataset, ancestor.card.size)
-            runs = condense.condense_seeds(
-                ancestor, images.of(classes, held_out=False), config, SEEDS[:2]
-            )
+            runs = condense.condense_seeds(ancestor, ancestor.open_world(), config, SEEDS[:2])
             learngene.save_scores(condense.from_condensed(runs), path)
         found.append(learngene.load_scores(path)[0])
     return [replace(scores, runs=scores.runs[:2]) for scores in found]
@@ -212,7 +206,7 @@ def faults() -> None:
     with fleet.backends.pool(fleet.backends.cores()) as processes:
         running = [processes.submit(module_faults.run, *one) for one in asked.values()]
         found = [future.result() for future in tqdm(running, desc="faults", unit="arm")]
-    about = {**fleet.jobs.about(), "device": "1 CPU thread"}
+    about = fleet.jobs.made_by("one at a time")
     lines = [
         {"family": family, "method": method, "fault": fault, "task": job.task.seed,
          "lr": job.fit.lr, "accuracy": round(value, 4), **about}

@@ -2,6 +2,8 @@
 
 import json
 import re
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -116,3 +118,43 @@ def test_the_readme_quotes_the_stored_results():
 def test_files_that_the_readme_links_to_exist():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
+
+
+def test_the_faults_part_writes_a_row_for_every_task_of_every_arm(monkeypatch, tmp_path):
+    class Here:
+        """A pool that works in this process."""
+
+        def submit(self, work, *arguments):
+            done = Future()
+            done.set_result(work(*arguments))
+            return done
+
+    monkeypatch.setattr(ship.fleet.backends, "pool", lambda _: nullcontext(Here()))
+    monkeypatch.setattr(ship.module_faults, "run", lambda jobs, faults: [0.5] * len(jobs))
+    monkeypatch.setattr(ship, "results_folder", lambda: tmp_path)
+    ship.faults()
+    written, kept = (
+        pd.read_csv(folder / "faults-quick.csv")
+        for folder in (tmp_path, ROOT / "results")
+    )  # fmt: skip
+    arms = ["family", "method", "fault", "task", "lr"]
+    pd.testing.assert_frame_equal(written[arms], kept[arms])
+    assert set(written["device"]) == {"1 CPU thread"}
+
+
+def test_the_variance_part_crosses_its_four_factors(monkeypatch, tmp_path):
+    def run(jobs, **_):
+        about = fleet.jobs.made_by("one at a time")
+        return [fleet.Row(job, 0.5, ((40, 0.5),), 0.3, 1.0, "key", about) for job in jobs]
+
+    scores = {family: learngene.shipped_scores(family)[0] for family in FAMILIES}
+    monkeypatch.setattr(ship, "variance_scores", lambda f: [scores[f]] * len(ship.ANCESTORS[f]))
+    monkeypatch.setattr(ship.fleet, "run", run)
+    monkeypatch.setattr(ship, "results_folder", lambda: tmp_path)
+    ship.variance()
+    written, kept = (
+        pd.read_csv(folder / "variance-quick.csv")
+        for folder in (tmp_path, ROOT / "results")
+    )  # fmt: skip
+    factors = ["condensing_seed", "family", "ancestor_seed", "task", "seed"]
+    pd.testing.assert_frame_equal(written[factors], kept[factors])

@@ -1,6 +1,7 @@
 """Accuracy along something: steps, shots, hyper-parameters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -62,6 +63,19 @@ def _accuracy_axes(figure: Figure, axes: Sequence[Axes], title: str) -> None:
     legend(figure, axes, "mean over tasks; band: its 95 % interval")
 
 
+@contextmanager
+def _banded(groups: Mapping[str, Mapping], title: str) -> Iterator[tuple[Figure, dict[str, Axes]]]:
+    """Panels with every arm's mean and band; what is added to them stands in the legend too."""
+    need(groups, "group")
+    looks = looks_of(groups)
+    with closing(panels(groups)) as (figure, axes):
+        for group, arms in groups.items():
+            for name, (x, values) in arms.items():
+                _band(axes[group], name, x, values, looks[name])
+        yield figure, axes
+        _accuracy_axes(figure, list(axes.values()), title)
+
+
 def curves(
     groups: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
     title: str,
@@ -78,12 +92,8 @@ def curves(
     Raises:
         UserError: fewer than two tasks, or shapes that do not fit.
     """
-    need(groups, "group")
-    looks = looks_of(groups)
-    with closing(panels(groups)) as (figure, axes):
+    with _banded(groups, title) as (figure, axes):
         for group, arms in groups.items():
-            for name, (steps, values) in arms.items():
-                _band(axes[group], name, steps, values, looks[name])
             _step_axis(axes[group], [steps for steps, _ in arms.values()])
             if threshold is not None:
                 axes[group].axhline(100 * threshold, color="0.25", ls=(0, (6, 2)), lw=1.2,
@@ -91,7 +101,6 @@ def curves(
             if chance is not None:
                 axes[group].axhline(100 * chance, color="0.45", ls=":", lw=1.6,
                                     label=f"chance, {100 * chance:g} %")  # fmt: skip
-        _accuracy_axes(figure, list(axes.values()), title)
     return figure
 
 
@@ -109,12 +118,8 @@ def shots(
     Raises:
         UserError: fewer than two tasks, or shapes that do not fit.
     """
-    need(groups, "group")
-    looks = looks_of(groups)
-    with closing(panels(groups)) as (figure, axes):
+    with _banded(groups, title) as (figure, axes):
         for group, arms in groups.items():
-            for name, (counts, values) in arms.items():
-                _band(axes[group], name, counts, values, looks[name])
             axes[group].set_xscale("log")
             axes[group].set_xlabel("training images of each class")
             ticks_at(
@@ -123,7 +128,6 @@ def shots(
             if group in (target or {}):
                 value, label = target[group]
                 axes[group].axhline(100 * value, color="0.25", ls=(0, (6, 2)), lw=1.2, label=label)
-        _accuracy_axes(figure, list(axes.values()), title)
     return figure
 
 

@@ -238,14 +238,18 @@ def finished(
     prepared: Prepared, curve: Sequence[tuple[int, float]], seconds: float, backend: str
 ) -> Row:
     """The row of a trained job; the curve ends with the last epoch."""
+    return Row(
+        prepared.job, curve[-1][1], tuple(curve), prepared.descendant.inherited_share, seconds,
+        prepared.episode.key, made_by(backend),
+    )  # fmt: skip
+
+
+def made_by(backend: str) -> dict[str, str]:
+    """Device, versions, code and backend behind a row of this process."""
     where = train.device()
     alone = where.type == "cpu" and backend != "stacked"
     device = "1 CPU thread" if alone else ancestry.device_title(where)
-    about = {"device": device, **ancestry.versions(), "code": code_version(), "backend": backend}
-    return Row(
-        prepared.job, curve[-1][1], tuple(curve), prepared.descendant.inherited_share, seconds,
-        prepared.episode.key, about,
-    )  # fmt: skip
+    return {"device": device, **ancestry.versions(), "code": code_version(), "backend": backend}
 
 
 @lru_cache(maxsize=1)

@@ -12,16 +12,19 @@ from pathlib import Path
 import torch
 from scipy.stats import binomtest
 from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lgutils import files
-from lgutils.data import Batches, Normalize
+from lgutils.data import Batches, Normalize, checksum, placed
 from lgutils.errors import UserError, unknown
 
 PRECISIONS = ("float32", "bfloat16")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "steps")
+MILESTONES = (0.3, 0.9)  # shares of all steps at which "steps" multiplies the rate by 0.2
+LATER = {"rotate": 0.0}  # fields that came later: at these values they are left out of keys
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, x (B, C, H, W), y (B,) -> loss
 
 
@@ -34,12 +37,14 @@ class FitConfig:
         batch_size: images a step.
         optimizer: a name timm's `create_optimizer_v2` knows: "adamw", "sgd" (momentum, no Nesterov: use
             "momentum"), ...
-        lr: peak learning rate, reached after `warmup` and, for "cosine", falling to 1 % of it.
+        lr: peak learning rate, reached after `warmup`.
+        schedule: "cosine" falls to 1 % of lr, "constant" stays, "steps" is multiplied by 0.2 after 30 % and
+            after 90 % of all steps (the reference's 60 and 180 of 200 epochs).
         weight_decay: not applied to biases and norms (timm's rule).
         momentum: of "sgd" and its like; Adam keeps torch's betas.
         warmup: share of all steps with a linearly rising learning rate, 0 to 1.
         label_smoothing: 0 to 1.
-        shift, flip: augmentation, see `data.Batches`.
+        shift, flip, rotate: augmentation, see `data.Batches`.
         clip: largest gradient norm; None for no clipping.
         precision: "float32" or "bfloat16" (autocast; weights stay float32).
         compile: torch.compile the model; pays on a GPU for long training.
@@ -63,6 +68,7 @@ class FitConfig:
     compile: bool = False
     log_every: int = 1
     seed: int = 0
+    rotate: float = 0.0
 
     def __post_init__(self):
         if self.precision not in PRECISIONS:
@@ -79,6 +85,10 @@ class FitConfig:
                 f"warmup {self.warmup} and label_smoothing {self.label_smoothing} are shares: each "
                 "lies between 0 and 1."
             )
+
+    def told(self) -> dict:
+        """Plain values for a key: what came later is left out at its default, so that old keys hold."""
+        return {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,7 @@ class _Run:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: CosineLRScheduler | None
+    scheduler: Scheduler | None
     losses: list[float] = field(default_factory=list)
     curve: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
@@ -206,7 +216,7 @@ class _Run:
 
 def optimizer_for(
     parameters: nn.Module | list[dict], config: FitConfig, steps: int
-) -> tuple[torch.optim.Optimizer, CosineLRScheduler | None]:
+) -> tuple[torch.optim.Optimizer, Scheduler | None]:
     """The optimiser of a configuration and its learning-rate schedule over so many steps.
 
     Args:
@@ -226,16 +236,16 @@ def optimizer_for(
         raise unknown("optimizer", config.optimizer, list_optimizers()) from error
     if config.schedule == "constant" and not config.warmup:
         return optimizer, None
-    cosine = config.schedule == "cosine"
-    scheduler = CosineLRScheduler(
-        optimizer,
-        t_initial=max(steps, 1),
-        lr_min=0.01 * config.lr if cosine else config.lr,
-        warmup_t=round(config.warmup * steps),
-        warmup_lr_init=config.lr / 25,
-        t_in_epochs=False,
-    )
-    return optimizer, scheduler
+    common = {
+        "warmup_t": round(config.warmup * steps),
+        "warmup_lr_init": config.lr / 25,
+        "t_in_epochs": False,
+    }
+    if config.schedule == "steps":
+        drops = [round(share * steps) for share in MILESTONES]
+        return optimizer, MultiStepLRScheduler(optimizer, drops, decay_rate=0.2, **common)
+    lowest = 0.01 * config.lr if config.schedule == "cosine" else config.lr
+    return optimizer, CosineLRScheduler(optimizer, max(steps, 1), lr_min=lowest, **common)
 
 
 def _start(model: nn.Module, config: FitConfig, steps: int, where: torch.device) -> _Run:
@@ -279,9 +289,9 @@ def _epoch(
 
 
 def _key(model: nn.Module, images: Tensor, labels: Tensor, config: FitConfig) -> str:
-    settings = asdict(replace(config, log_every=1))
+    settings = replace(config, log_every=1).told()
     text = json.dumps([settings, weight_hash(model), list(images.shape)], sort_keys=True)
-    sums = f"{int(images.sum(dtype=torch.int64))}-{int(labels.sum())}"
+    sums = f"{checksum(images)}-{int(labels.sum())}"
     return hashlib.sha256((text + sums).encode()).hexdigest()
 
 
@@ -330,8 +340,8 @@ def fit(
     """
     where = device(device_name)
     batches = Batches(
-        train[0].to(where), train[1].to(where), normalize,
-        config.batch_size, config.shift, config.flip, config.seed,
+        placed(train[0], where), train[1].to(where), normalize,
+        config.batch_size, config.shift, config.flip, config.seed, config.rotate,
     )  # fmt: skip
     run = _start(model, config, config.epochs * len(batches), where)
     path = Path(checkpoint) if checkpoint else None
@@ -347,7 +357,7 @@ def fit(
         run.load(path, key)
     logged = range(config.log_every, config.epochs, config.log_every) if log_at is None else log_at
     forward = torch.compile(run.model) if config.compile else run.model
-    held, score = (None if test is None else (test[0].to(where), test[1])), None
+    held, score = (None if test is None else (placed(test[0], where), test[1])), None
     bar = tqdm(
         range(1, config.epochs + 1), initial=len(run.losses), total=config.epochs,
         desc=progress, unit="epoch", disable=progress is None,

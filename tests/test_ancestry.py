@@ -201,6 +201,7 @@ OTHER_FIT = {
     "clip": None,
     "precision": "bfloat16",
     "compile": True,
+    "rotate": 15.0,
     "seed": 1,
 }
 
@@ -247,7 +248,7 @@ def test_the_second_call_loads(tiny_world, monkeypatch):
 
 
 def test_fresh_trains_although_there_is_one(tiny_world, no_training):
-    accumulated = ancestry.files.cache_dir() / f"ancestor-cnn-{TINY.key}.safetensors"
+    accumulated = files.cache_dir() / f"ancestor-cnn-{TINY.key}.safetensors"
     accumulated.parent.mkdir()
     accumulated.touch()
     with pytest.raises(AssertionError, match="must not train"):

@@ -121,7 +121,7 @@ def test_digits_are_grey(digits):
 
 
 def test_two_sizes_share_their_images_and_roles(own_cache, monkeypatch):
-    monkeypatch.setattr(data, "SIZES", {"quick": 7, "full": 12})
+    monkeypatch.setattr(data.sources, "SIZES", {"quick": 7, "full": 12})
     monkeypatch.setattr(glyphs, "CHARACTERS", glyphs.CHARACTERS[:2])
     small, big = (data.load("glyphs", size) for size in ("quick", "full"))
     for attribute in ("images", "held_out", "labels"):
@@ -133,13 +133,13 @@ def test_two_sizes_share_their_images_and_roles(own_cache, monkeypatch):
 def two_classes(own_cache, monkeypatch):
     """The images of two classes, three each, now in a cache of their own; and its two files."""
     monkeypatch.setattr(glyphs, "CHARACTERS", glyphs.CHARACTERS[:2])
-    images = data._cached_glyphs(3, False)
+    images = data.sources._cached_glyphs(3, False)
     return images, own_cache / "glyphs-3-v1.npy", own_cache / "glyphs-3-v1.sha256"
 
 
 def test_drawn_images_come_back_from_the_cache(two_classes, monkeypatch):
     monkeypatch.setattr(glyphs, "render", None)
-    np.testing.assert_array_equal(data._cached_glyphs(3, False), two_classes[0])
+    np.testing.assert_array_equal(data.sources._cached_glyphs(3, False), two_classes[0])
 
 
 def flip_a_byte(path):
@@ -165,14 +165,14 @@ DAMAGE = {
 def test_a_damaged_cache_is_drawn_again(two_classes, damage):
     images, path, stamp = two_classes
     DAMAGE[damage](path, stamp)
-    np.testing.assert_array_equal(data._cached_glyphs(3, False), images)
+    np.testing.assert_array_equal(data.sources._cached_glyphs(3, False), images)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_cache_is_whole_afterwards(two_classes, damage):
     images, path, stamp = two_classes
     DAMAGE[damage](path, stamp)
-    data._cached_glyphs(3, False)
+    data.sources._cached_glyphs(3, False)
     np.testing.assert_array_equal(np.load(path), images)
     assert stamp.read_text().strip() == files.sha256(images.data)
 
@@ -384,3 +384,21 @@ def test_an_epoch_leaves_the_global_generator_alone():
 def test_images_without_labels_are_refused(images, labels):
     with pytest.raises(UserError, match=f"{images} images and {labels} labels"):
         Batches(noise(images, 3, 4, 4), torch.zeros(labels), Normalize((0.5,) * 3, (0.2,) * 3))
+
+
+def test_a_turned_image_equals_scipys():
+    from scipy.ndimage import rotate
+
+    image = torch.zeros(1, 1, 15, 15, dtype=torch.uint8)
+    image[0, 0, 3:12, 6:9] = 200
+    angle = 30.0
+    generator = torch.Generator().manual_seed(4)
+    turn = float(torch.rand(1, generator=torch.Generator().manual_seed(4))) * 2 - 1
+    turned = data.rotated(image, angle, generator)[0, 0].numpy()
+    expected = rotate(image[0, 0].numpy().astype(float), turn * angle, reshape=False, order=1)
+    assert abs(turned - expected).max() <= 1
+
+
+def test_zero_degrees_change_nothing():
+    images = torch.randint(0, 256, (3, 3, 8, 6), dtype=torch.uint8)
+    assert torch.equal(data.rotated(images, 0.0, torch.Generator().manual_seed(0)), images)

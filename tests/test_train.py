@@ -533,3 +533,15 @@ def test_a_gpu_takes_up_its_checkpoint(tmp_path, broken_off):
     path = broken_off(tmp_path / "run.ckpt", 3, device_name="cuda")
     fitted = trained(LONG, network(drop_rate=0.5), checkpoint=path, device_name="cuda")
     assert len(fitted.losses) == LONG.epochs
+
+
+def test_steps_follow_the_reference_schedule():
+    """0.1, a fifth of it after 60 of 200 epochs, a twenty-fifth after 180; one epoch of warm-up."""
+    config = FitConfig(epochs=200, optimizer="sgd", lr=0.1, schedule="steps", warmup=1 / 200)
+    model = torch.nn.Linear(2, 2)
+    optimizer, scheduler = train.optimizer_for(model, config, 200)
+    rates = []
+    for step in (1, 59, 60, 179, 180, 199):
+        scheduler.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])

@@ -88,7 +88,7 @@ def _told(job: Job) -> dict[str, Any]:
     """
     blank = {f.name: f.default for f in fields(job)}
     told = {name: value for name in blank if (value := getattr(job, name)) != blank[name]}
-    return {**told, "fit": asdict(job.fit), "task": asdict(job.task)}
+    return {**told, "fit": job.fit.told(), "task": asdict(job.task)}
 
 
 @dataclass(frozen=True)

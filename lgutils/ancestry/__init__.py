@@ -1,0 +1,25 @@
+"""Accumulating: the ancestry model learns the base classes, and its card says what it knows.
+
+`model` says what an ancestor is, `pretrain` trains one on all base classes at once.
+"""
+
+from lgutils.ancestry.model import (
+    Ancestor,
+    AncestryCard,
+    AncestryConfig,
+    device_title,
+    shipped_path,
+    versions,
+)
+from lgutils.ancestry.pretrain import accumulate, pretrain
+
+__all__ = [
+    "Ancestor",
+    "AncestryCard",
+    "AncestryConfig",
+    "accumulate",
+    "device_title",
+    "pretrain",
+    "shipped_path",
+    "versions",
+]

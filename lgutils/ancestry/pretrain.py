@@ -1,0 +1,89 @@
+"""Pre-training: the ancestry model learns all base classes at once, or a finished one is taken."""
+
+import time
+from pathlib import Path
+
+from lgutils import data, files, models, train
+from lgutils.ancestry.model import (
+    Ancestor,
+    AncestryCard,
+    AncestryConfig,
+    device_title,
+    shipped_path,
+    versions,
+)
+from lgutils.data import Normalize
+from lgutils.errors import UserError
+
+
+def accumulate(
+    config: AncestryConfig,
+    *,
+    fresh: bool = False,
+    device_name: str | None = None,
+    progress: bool = True,
+) -> Ancestor:
+    """Give the ancestry model of a configuration: shipped, cached, or trained now.
+
+    Args:
+        config: usually `AncestryConfig.preset("cnn")` or `("vit")`.
+        fresh: train even where a finished one exists.
+        device_name: see `train.device`.
+        progress: show a bar.
+    Returns:
+        An `Ancestor` in evaluation mode. A model trained here is cached, and a training that was
+        interrupted is resumed by the same call.
+    """
+    cached = files.cache_dir() / f"ancestor-{config.family}-{config.key}.safetensors"
+    for path in () if fresh else (shipped_path(config.family), cached):
+        if path.is_file():
+            ancestor = Ancestor.load(path)
+            if ancestor.card.config_key == config.key:
+                return ancestor
+    ancestor = pretrain(
+        config, device_name=device_name, progress=progress, checkpoint=cached.with_suffix(".ckpt")
+    )
+    ancestor.save(cached)
+    return ancestor
+
+
+def pretrain(
+    config: AncestryConfig,
+    *,
+    device_name: str | None = None,
+    progress: bool = True,
+    checkpoint: Path | None = None,
+) -> Ancestor:
+    """Train an ancestry model on the base classes, whatever is shipped or cached."""
+    images = data.load(config.dataset, config.size, progress=progress)
+    classes = data.split(config.dataset, config.split_seed).base
+    training, held = images.of(classes, held_out=False), images.of(classes, held_out=True)
+    if not len(training[1]):
+        raise UserError(f"{config.dataset!r} has no base classes to accumulate from. Use 'glyphs'.")
+    normalize = Normalize.measured(training[0])
+    model = models.create(config.arch, len(classes), seed=config.seed, **config.arch_kwargs)
+    began = time.perf_counter()
+    fitted = train.fit(
+        model, training, normalize, config.fit, test=held, device_name=device_name,
+        checkpoint=checkpoint, progress=f"accumulating ({config.family})" if progress else None,
+    )  # fmt: skip
+    where = next(fitted.model.parameters()).device
+    card = AncestryCard(
+        family=config.family,
+        arch=config.arch,
+        arch_kwargs=config.arch_kwargs,
+        dataset=config.dataset,
+        size=config.size,
+        split_seed=config.split_seed,
+        classes=tuple(images.classes[c] for c in classes),
+        normalize=normalize,
+        images_seen=len(training[1]) * config.fit.epochs,
+        accuracy=fitted.score,
+        seconds=round(max(fitted.seconds, time.perf_counter() - began), 1),
+        device=device_title(where),
+        versions=versions(),
+        weight_hash=train.weight_hash(fitted.model),
+        config_key=config.key,
+        seed=config.seed,
+    )
+    return Ancestor(fitted.model.cpu(), card, fitted.losses, fitted.curve)

@@ -1,0 +1,120 @@
+"""Labelled images, the roles of their classes, and how bytes become the model's input."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lgutils import files
+from lgutils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images, each marked as training or held out.
+
+    Attributes:
+        name: the dataset's name.
+        images: (N, C, H, W) uint8, on the CPU.
+        labels: (N,) int64, positions in `classes`.
+        classes: class names.
+        held_out: (N,) bool; held-out images are never trained on.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    held_out: Tensor
+
+    def of(self, classes: tuple[int, ...], *, held_out: bool) -> tuple[Tensor, Tensor]:
+        """Images of some classes, relabelled 0..len(classes)-1 in the order given."""
+        lookup = torch.full((len(self.classes),), -1)
+        lookup[list(classes)] = torch.arange(len(classes))
+        labels = lookup[self.labels]
+        rows = (labels >= 0) & (self.held_out == held_out)
+        return self.images[rows], labels[rows]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class ids by role. No class is in two of them.
+
+    Raises:
+        UserError: a class stands in two parts.
+    """
+
+    base: tuple[int, ...] = ()
+    open_world: tuple[int, ...] = ()
+    novel: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        parts = {"base": self.base, "open-world": self.open_world, "novel": self.novel}
+        owner: dict[int, str] = {}
+        for part, classes in parts.items():
+            for c in classes:
+                if c in owner:
+                    raise UserError(
+                        f"Class {c} is in the split twice ({owner[c]} and {part}). Keep each class "
+                        "in one part, or knowledge leaks between the roles."
+                    )
+                owner[c] = part
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Channel mean and standard deviation, in units of the [0, 1] intensity."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def measured(cls, images: Tensor) -> "Normalize":
+        """Measure (N, C, H, W) uint8 images; rounded to four digits so that it can be written down."""
+        n = images.numel() // images.shape[1]
+        counts = [torch.bincount(c.reshape(-1).long(), minlength=256) for c in images.unbind(1)]
+        level = torch.arange(256, dtype=torch.float64) / 255
+        mean = [float((level * c).sum() / n) for c in counts]
+        std = [float(((level - m) ** 2 * c).sum() / n) ** 0.5 for c, m in zip(counts, mean)]
+        return cls(tuple(round(m, 4) for m in mean), tuple(round(max(s, 1e-3), 4) for s in std))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> float32 with about zero mean and unit variance."""
+        if images.shape[1] != len(self.mean):
+            raise UserError(
+                f"The images have {images.shape[1]} channels, the model expects {len(self.mean)}. "
+                "Convert them (for grey images repeat the channel)."
+            )
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(shape)
+        std = torch.tensor(self.std, device=images.device).view(shape)
+        return (images.float() / 255 - mean) / std
+
+
+def describe(data: ImageSet, classes: Split) -> dict[str, int]:
+    """Counts that a person wants to see first."""
+    return {
+        "images": len(data.labels),
+        "held-out images": int(data.held_out.sum()),
+        "base classes": len(classes.base),
+        "open-world classes": len(classes.open_world),
+        "novel classes": len(classes.novel),
+    }
+
+
+def export(
+    data: ImageSet, folder: Path | str, classes: tuple[int, ...], per_class: int = 5
+) -> Path:
+    """Write some images as PNG, one folder a class (the layout of torchvision's ImageFolder)."""
+    from PIL import Image
+
+    folder = Path(folder)
+    for c in classes:
+        target = folder / f"{c:03d}_U+{ord(data.classes[c][0]):04X}"
+        target.mkdir(parents=True, exist_ok=True)
+        for i, row in enumerate((data.labels == c).nonzero()[:per_class, 0].tolist()):
+            image = data.images[row].permute(1, 2, 0).numpy()
+            with files.atomic(target / f"{i:03d}.png") as temporary:
+                Image.fromarray(image).save(temporary, format="PNG")
+    return folder

@@ -1,7 +1,15 @@
 """Time one meta-iteration of `lgutils` against the reference's `MetaSGD`, and against a floor.
 
     pip install --no-deps learngene==1.0.0
-    python benchmarks/condense.py --family cnn --pairs 7
+    python benchmarks/condense.py --shape cnn --rounds 7
+    python benchmarks/condense.py --shape vgg16
+    python benchmarks/condense.py --shape vit-s --batch 4
+
+Shapes: "cnn" and "vit" are the quick presets on the shipped ancestors, all pairs of blocks. "vgg16" and
+"vit-s" are the paper's (`lgutils.recipes`): VGG16-BN and VGG9 at 32 px, T = 5, the 25 pairs of the layers
+before the pools; ViT-S/16 with 12 blocks and with 6, T = 2, `--px` 224, the 18 pairs of tokens that enter
+every second block; both with batches of 64, which at 224 px are for a GPU. There the ancestor has random
+weights, for arithmetic does not care, and the images are glyphs.
 
 Same ancestor, pseudo-descendant (pd), batches, number T of matching steps and fixed meta batch (the
 "paper" protocol), same process, the sides taking turns:
@@ -15,9 +23,10 @@ Same ancestor, pseudo-descendant (pd), batches, number T of matching steps and f
   pairs of a layer at once, our BatchNorm), to show what the hypergradient itself contributes.
 
 All three compute the same hypergradient on phi; this is checked in float64 before anything is timed
-in float32 (where a rounding error that flips a max-pool shows). Two things are set from outside for
-that: `zero_grad` keeps zeros instead of None, without which MetaSGD fails under torch >= 2, and
-targets are shrunk by averaging areas, as ours are.
+in float32 (where a rounding error that flips a max-pool shows): on the quick preset of the same family
+with the same T, and for the large shapes once more on the shape itself with a batch of 4 (vit-s: at
+64 px). Two things are set from outside for that: `zero_grad` keeps zeros instead of None, without
+which MetaSGD fails under torch >= 2, and targets are shrunk by averaging areas, as ours are.
 
 The floor counts passes by one convention: a forward pass is 1 unit, and differentiating a program
 costs twice the program. So a gradient step is 1 + 2 = 3 units, and going back through it, if its
@@ -30,141 +39,114 @@ reversal needs only a derivative along one direction (2 units), for nothing lies
 Units become seconds by the fastest of many forward passes of each kind, timed in the same run.
 The convention is rough: where a pass waits for memory or for Python rather than for arithmetic, going
 back through it costs less than twice as much, and then ours can come out below 1.
+
+Memory is the growth above what stands before the first of two meta-iterations, each side in a fresh
+process: of the resident set on a CPU (Linux), of what torch's allocator hands out on a GPU.
 """
 
 import argparse
-import copy
-import math
-import os
-import platform
 import statistics
-import time
+import subprocess
+import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import torch
-from learngene.auto_learngene.utils.meta_optimizers import MetaSGD
+from common import growth, machine, ratios, seconds, spread, table, turns
+from metasgd import Reference
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 
-from lgutils import data
+from lgutils import data, models, recipes, train
 from lgutils.ancestry import Ancestor, shipped_path
-from lgutils.condense import CondenseConfig, Condenser, resized
-from lgutils.condense.norm import BatchNorm2d
+from lgutils.condense import CondenseConfig, Condenser
+from lgutils.data import Normalize
+from lgutils.errors import UserError
 
 TOLERANCE = 1e-6  # of the hypergradient, in float64
+FAMILIES = {"cnn": "cnn", "vit": "vit", "vgg16": "cnn", "vit-s": "vit"}  # shape: its quick family
+SIDES = ("ours", "reference", "MetaSGD alone")
 
 
-class Reference:
-    """The reference's side, starting from the state of one of our runs.
+@dataclass(frozen=True)
+class Shape:
+    """What to condense.
 
-    Args:
-        run: the run whose networks, adapters and pair weights are copied.
-        lean: use our closures around `MetaSGD`, instead of the reference's.
+    Attributes:
+        name: one of `FAMILIES`.
+        px: pixels of a side, for "vit-s"; all others have 32.
+        batch, inner_steps: images of a batch and T; None for those of the preset.
     """
 
-    def __init__(self, run: Condenser, lean: bool):
-        self.run, self.lean, config = run, lean, run.config
-        self.matching, self.descendant = run.matching, copy.deepcopy(run.matching.descendant)
-        for module in () if lean else self.descendant.model.modules():
-            if type(module) is BatchNorm2d:
-                module.__class__ = nn.BatchNorm2d  # torch's own, as in the reference
-        self.weights = copy.deepcopy(run.weights)
-        adapters = {k: p for k, p in run.params.items() if k.startswith("adapter")}
-        self.branch = nn.ParameterList()
-        self.adapters = {}
-        for key, tensor in adapters.items() if lean else self._by_pair(adapters).items():
-            self.branch.append(nn.Parameter(tensor.clone()))
-            self.adapters[key] = self.branch[-1]
-        modules = [self.descendant.model, self.branch]
-        self.sgd = MetaSGD(
-            [p for module in modules for p in module.parameters()], modules, lr=config.lr,
-            momentum=config.momentum, weight_decay=config.weight_decay, rollback=True,
-            cpu=config.inner_steps > 2,
-        )  # fmt: skip
-        zero_grad = self.sgd.zero_grad
-        self.sgd.zero_grad = lambda: zero_grad(set_to_none=False)
-        self.adam = torch.optim.Adam(
-            self.weights.parameters(), config.meta_lr, weight_decay=config.meta_weight_decay
-        )
-        self.meta, self.kept = run._meta_batch()
-        self.meta = self.laid_out(self.meta)
-        self.done = 0
+    name: str
+    px: int = 224
+    batch: int | None = None
+    inner_steps: int | None = None
 
-    def _by_pair(self, adapters: dict[str, Tensor]) -> dict[tuple, Tensor]:
-        """Cut the stacked adapters of our run into one convolution for each pair."""
-        found, start = {}, dict.fromkeys(range(len(self.matching.slots)), 0)
-        for m, n in self.matching.pairs if adapters else ():
-            rows = slice(start[n], start[n] + self.matching.widths[m])
-            start[n] = rows.stop
-            for kind in ("weight", "bias"):
-                found[m, n, kind] = adapters[f"adapter.{n}.{kind}"][rows]
-        return found
+    def __post_init__(self):
+        if self.name not in FAMILIES:
+            raise UserError(f"Shape {self.name!r} is none of {', '.join(FAMILIES)}.")
 
-    def laid_out(self, x: Tensor) -> Tensor:
-        return x if self.lean else x.contiguous()
+    @property
+    def family(self) -> str:
+        return FAMILIES[self.name]
 
-    def lr(self) -> float:
-        """The learning rate of our cosine; the reference lowers it once an epoch."""
-        config = self.run.config
-        return config.lr * 0.5 * (1 + math.cos(math.pi * self.done / config.iterations))
+    @property
+    def large(self) -> bool:
+        return self.name != self.family
 
-    def matching_loss(self) -> Tensor:
-        maps = self.descendant(self.meta)[1]
-        if self.lean:
-            distances = self.matching.distances(maps, self.adapters, self.kept)
-            return (self.weights(self.kept.pooled) * distances).sum(1).mean()
-        with torch.no_grad():
-            theirs = self.matching.ancestor(self.meta)[1]
-        lam = self.weights([f.mean((2, 3)) for f in theirs])
-        loss = 0.0
-        for column, (m, n) in enumerate(self.matching.pairs):
-            moved = maps[n]
-            if self.adapters:
-                weight, bias = (self.adapters[m, n, kind] for kind in ("weight", "bias"))
-                moved = torch.nn.functional.conv2d(moved, weight, bias)
-            gap = resized(theirs[m], maps[n].shape[2:]) - moved
-            gap = gap.abs() if self.run.config.distance == "l1" else gap.pow(2)
-            loss = loss + (gap.mean((1, 2, 3)) * lam[:, column]).mean()
-        return loss
+    def _sized(self, kwargs: Mapping) -> dict:
+        return {**kwargs, "img_size": self.px} if self.name == "vit-s" else dict(kwargs)
 
-    def inner(self, x: Tensor, y: Tensor, matching_only: bool = False) -> Tensor:
-        if matching_only and self.lean:
-            return self.matching_loss()
-        logits = self.descendant(x)[0]
-        matching = self.matching_loss()
-        return (
-            matching
-            if matching_only
-            else cross_entropy(logits, y) + self.run.config.gamma * matching
-        )
+    @property
+    def config(self) -> CondenseConfig:
+        """The preset under the paper's protocol, with what was asked for instead."""
+        scale = "paper" if self.large else "quick"
+        config = CondenseConfig.preset(self.name, scale, "paper", dataset="glyphs")
+        asked = {"batch_size": self.batch, "inner_steps": self.inner_steps}
+        asked = {k: v for k, v in asked.items() if v is not None}
+        return replace(config, arch_kwargs=self._sized(config.arch_kwargs), **asked)
 
-    def outer(self, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(self.descendant(x)[0], y)
+    @property
+    def small(self) -> "Shape":
+        """The quick preset of the family, with the same T."""
+        return Shape(self.family, inner_steps=self.config.inner_steps)
 
-    def step(self) -> None:
-        """One meta-iteration, line by line after `train_learngene.py`."""
-        x, y = self.run._batch(self.run.training, self.done + 1)
-        x = self.laid_out(x)
-        self.sgd.param_groups[0]["lr"] = self.lr()
-        self.sgd.zero_grad()
-        self.inner(x, y).mean().backward()
-        self.sgd.step(None)
-        with sdpa_kernel(SDPBackend.MATH):
-            for _ in range(self.run.config.inner_steps):
-                self.sgd.zero_grad()
-                self.sgd.step(self.inner, x, y, True)
-            self.sgd.zero_grad()
-            self.sgd.step(self.outer, x, y)
-            self.sgd.zero_grad()
-            self.adam.zero_grad()
-            self.outer(x, y).mean().backward()
-            self.sgd.meta_backward()
-        self.adam.step()
-        self.done += 1
+    def ancestor(self) -> tuple[nn.Module, Normalize]:
+        """The shipped ancestor, or one of the paper's shape with random weights."""
+        if not self.large:
+            shipped = Ancestor.load(shipped_path(self.family))
+            return shipped.model, shipped.card.normalize
+        arch = recipes.find(self.name, "paper").ancestor
+        model = models.create(arch.arch, 64, **self._sized(arch.kwargs))
+        return model.eval(), Normalize((0.5,) * 3, (0.25,) * 3)
+
+    def images(self) -> tuple[Tensor, Tensor]:
+        """Glyphs of the open-world classes; at 224 px only so many as the batches need."""
+        images, labels = data.load().of(data.split("glyphs").open_world, held_out=False)
+        if self.name != "vit-s":
+            return images, labels
+        rows = torch.linspace(0, len(labels) - 1, max(16, 4 * self.config.batch_size)).long()
+        large = interpolate(images[rows].float(), size=self.px, mode="bilinear")
+        return large.round().byte(), labels[rows]
+
+
+def start(shape: Shape, dtype: torch.dtype, where: torch.device) -> Condenser:
+    """Our side, about to begin."""
+    model, normalize = shape.ancestor()  # before the default changes: its hash is over float32
+    card = SimpleNamespace(normalize=lambda x: normalize(x).to(dtype))
+    ancestor, images = SimpleNamespace(model=model.to(dtype), card=card), shape.images()
+    try:
+        torch.set_default_dtype(dtype)  # of the pseudo-descendant, which is built there
+        return Condenser(ancestor, images, images, shape.config, where)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def sides_of(run: Condenser) -> dict[str, Reference]:
+    return {name: Reference(run, lean=name == "MetaSGD alone") for name in SIDES[1:]}
 
 
 def difference(ours: nn.Module, theirs: nn.Module) -> float:
@@ -173,10 +155,26 @@ def difference(ours: nn.Module, theirs: nn.Module) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-def seconds(call: Callable) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def check(
+    shape: Shape, where: torch.device, *, iterations: int = 2, tolerance: float = TOLERANCE
+) -> dict[str, float]:
+    """Compare the hypergradients on phi over some meta-iterations, in float64.
+
+    Returns:
+        The last relative difference by side.
+    Raises:
+        UserError: one above the tolerance, or not a number.
+    """
+    run = start(shape, torch.float64, where)
+    sides, gaps = sides_of(run), {}
+    for _ in range(iterations):
+        run.step()
+        for name, side in sides.items():
+            side.step()
+            gaps[name] = difference(run.weights, side.weights)
+            if not gaps[name] < tolerance:
+                raise UserError(f"{name} and ours differ by {gaps[name]:.1e}, above {tolerance}.")
+    return gaps
 
 
 def floor(run: Condenser, repeats: int) -> tuple[float, int, float, int]:
@@ -196,80 +194,74 @@ def floor(run: Condenser, repeats: int) -> tuple[float, int, float, int]:
     return fastest[0], 9 * run.config.inner_steps - 1, fastest[1], 15
 
 
-def start(family: str, inner_steps: int | None, dtype: torch.dtype) -> Condenser:
-    """The quick preset of a family under the paper's protocol, on the shipped ancestor."""
-    torch.set_default_dtype(torch.float32)  # the file's hash is over float32 weights
-    shipped = Ancestor.load(shipped_path(family))
-    torch.set_default_dtype(dtype)
-    config = CondenseConfig.preset(family, "quick", "paper")
-    if inner_steps:
-        config = replace(config, inner_steps=inner_steps)
-    images = data.load().of(data.split("glyphs").open_world, held_out=False)
-    card = SimpleNamespace(normalize=lambda x: shipped.card.normalize(x).to(dtype))
-    ancestor = SimpleNamespace(model=shipped.model.to(dtype), card=card)
-    return Condenser(ancestor, images, images, config, torch.device("cpu"))
+def measured(shape: Shape, side: str, where: torch.device) -> int | None:
+    """Bytes by which memory grows in two meta-iterations of one side; for a fresh process."""
+    run = start(shape, torch.float32, where)
+    run._meta_batch()
+    step = (run if side == "ours" else Reference(run, lean=side == "MetaSGD alone")).step
+    return growth(lambda: [step() for _ in range(2)], where)
 
 
-def sides_of(run: Condenser) -> dict[str, Reference]:
-    return {"reference": Reference(run, lean=False), "MetaSGD alone": Reference(run, lean=True)}
+def memory(shape: Shape, side: str, where: torch.device) -> str:
+    """The same in MiB, measured by this file in a process of its own; "?" where nothing can tell."""
+    given = {"shape": shape.name, "px": shape.px, "batch": shape.batch, "device": where}
+    given |= {"inner-steps": shape.inner_steps, "alone": side}
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    done = subprocess.run(
+        [sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, check=True
+    )
+    found = done.stdout.split()[-1]
+    return "?" if found == "None" else f"{int(found) / 2**20:.0f} MiB"
 
 
-def check(family: str, inner_steps: int | None) -> None:
-    """Compare the hypergradients on phi over two meta-iterations, in float64."""
-    run = start(family, inner_steps, torch.float64)
-    sides = sides_of(run)
-    for _ in range(2):
-        run.step()
-        for side in sides.values():
-            side.step()
-    for name, side in sides.items():
-        gap = difference(run.weights, side.weights)
-        print(f"hypergradient on phi, ours against {name}: relative difference {gap:.1e} at most")
-        assert gap < TOLERANCE, f"{name} and ours differ by {gap:.1e}; above {TOLERANCE}"
-
-
-def report(name: str, times: list[float], ours: list[float] | None = None) -> None:
-    line = f"{name:<16}{statistics.median(times):8.3f} s"
-    if ours:
-        ratios = [t / o for t, o in zip(times, ours, strict=True)]
-        line += f"   {statistics.median(ratios):5.2f} times ours"
-        line += f" ({min(ratios):.2f} to {max(ratios):.2f}, n = {len(ratios)})"
-    print(line)
-
-
-def main(family: str, pairs: int, inner_steps: int | None) -> None:
-    check(family, inner_steps)
-    run = start(family, inner_steps, torch.float32)
-    sides = sides_of(run)
-    print(f"{family}: T = {run.config.inner_steps}, batch {run.config.batch_size}, float32")
-    for side in (run, *sides.values()):
-        side.step()  # warm-up
-    times: dict[str, list[float]] = {"ours": [], **{name: [] for name in sides}}
-    for _ in range(pairs):
-        for name, side in {"ours": run, **sides}.items():
-            times[name].append(seconds(side.step))
-    report("ours", times["ours"])
-    for name in sides:
-        report(name, times[name], times["ours"])
-    match, match_units, ce, ce_units = floor(run, 10 * pairs)
+def report(run: Condenser, times: dict[str, list[float]], peaks: dict[str, str]) -> str:
+    """The table, and what the floor says."""
+    rows = [
+        [name, spread(took, 3), spread(ratios(took, times["ours"])), peaks[name]]
+        for name, took in times.items()
+    ]
+    match, match_units, ce, ce_units = floor(run, 3 * len(times["ours"]))
     least = match * match_units + ce * ce_units
     ratio = statistics.median(times["ours"]) / least
-    print(
-        f"{'floor':<16}{least:8.3f} s   ({match_units} x {match * 1e3:.1f} ms matching + "
-        f"{ce_units} x {ce * 1e3:.1f} ms CE); ours is {ratio:.2f} times the floor"
+    return (
+        table(["side", "seconds a meta-iteration", "over ours", "memory"], rows)
+        + f"\n\nfloor: {least:.3f} s ({match_units} x {match * 1e3:.1f} ms matching + {ce_units} x "
+        f"{ce * 1e3:.1f} ms CE); ours is {ratio:.2f} times the floor"
     )
+
+
+def main(shape: Shape, rounds: int, where: torch.device) -> None:
+    checks = [(shape.small, 2)]
+    if shape.large:
+        checks.append((replace(shape, batch=4, px=min(shape.px, 64)), 1))
+    for checked, iterations in checks:
+        for name, gap in check(checked, where, iterations=iterations).items():
+            print(f"{checked.name}: hypergradients of ours and {name} differ by {gap:.1e}")
+    peaks = {name: memory(shape, name, where) for name in SIDES}
+    run = start(shape, torch.float32, where)
+    every = {"ours": run.step, **{name: side.step for name, side in sides_of(run).items()}}
+    config = run.config
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        f"\n{shape.name}: T = {config.inner_steps}, batch {config.batch_size}, "
+        f"{len(run.matching.pairs)} pairs, float32, {rounds} rounds; {machine(where)}\n"
     )
+    print(report(run, turns(every, rounds), peaks))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--family", choices=("cnn", "vit"), default="cnn")
-    parser.add_argument("--pairs", type=int, default=7, help="timed rounds of every side (7)")
+    parser.add_argument("--shape", "--family", choices=FAMILIES, default="cnn")
+    parser.add_argument("--rounds", "--pairs", type=int, default=5, help="timed rounds (5)")
     parser.add_argument("--inner-steps", type=int, help="T; default: the preset's")
-    options = parser.parse_args()
+    parser.add_argument("--batch", type=int, help="images of a batch; default: the preset's, 64")
+    parser.add_argument("--px", type=int, default=224, help="pixels of a side, for vit-s (224)")
+    parser.add_argument("--device", help="default: a GPU where there is one")
+    parser.add_argument("--alone", choices=SIDES, help="only measure the memory of this side")
+    given = parser.parse_args()
+    asked = Shape(given.shape, given.px, given.batch, given.inner_steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This overload of add_")  # MetaSGD's, harmless
-        main(options.family, options.pairs, options.inner_steps)
+        if given.alone:
+            print(measured(asked, given.alone, train.device(given.device)))
+        else:
+            main(asked, given.rounds, train.device(given.device))

@@ -1,6 +1,7 @@
 """The `lgutils` command: a thin shell over the functions. torch is imported when a command needs it."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,25 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="File to write (safetensors).")]
-Scale = Annotated[str | None, typer.Option(help="quick (two CPU cores) or paper (a GPU).")]
+Scale = Annotated[
+    str | None,
+    typer.Option(help="quick (two CPU cores), paper (a GPU), rehearsal (paper's path in minutes)."),
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of downloaded or own datasets; default: $LGUTILS_DATA, else the cache."
+    ),
+]
+
+
+def _look_in(folder: Path | None) -> None:
+    """Say where datasets are, to this process and to those that it starts."""
+    if folder is not None:
+        os.environ["LGUTILS_DATA"] = str(folder.absolute())
 
 
 def _version(show: bool) -> None:
@@ -46,17 +62,26 @@ def _root(
 
 @app.command()
 def data(
-    dataset: Annotated[str, typer.Argument(help="glyphs or digits.")] = "glyphs",
+    dataset: Annotated[
+        str, typer.Argument(help="glyphs, digits, cifar100, folder:birds, mini-imagenet@84, ...")
+    ] = "glyphs",
     size: Annotated[
-        str, typer.Option(help="glyphs: quick (24,000 images) or full (60,000).")
+        str, typer.Option(help="quick (at most 240 images of each class) or full.")
     ] = "quick",
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch it first; a fetch that broke off goes on.")
+    ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Folder for sample PNGs of each class.")
     ] = None,
+    data_dir: DataDir = None,
 ) -> None:
-    """Draw or load a dataset, say what is in it, and optionally write samples as PNG."""
+    """Draw, find or fetch a dataset, say what is in it, and optionally write samples as PNG."""
     from lgutils import data as module
 
+    _look_in(data_dir)
+    if download:
+        print(f"It is in {module.download(dataset)}.")
     images, split = module.load(dataset, size, progress=True), module.split(dataset)
     for name, count in module.describe(images, split).items():
         print(f"{name:>20}: {count:,}")
@@ -67,8 +92,21 @@ def data(
 
 @app.command()
 def accumulate(
-    family: Annotated[str, typer.Argument(help="cnn or vit.")],
+    family: Annotated[
+        str | None, typer.Argument(help="cnn, vit, or a recipe: see `lgutils recipes`.")
+    ] = None,
     out: Out = Path("ancestor.safetensors"),
+    arch: Annotated[str | None, typer.Option(help="Instead of FAMILY: any timm model.")] = None,
+    weights: Annotated[
+        str, typer.Option(help="With --arch: timm (its own weights) or a file; default: train.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="With --arch: img_size=32, depth=4, ...")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What it learns, or is condensed on: see `lgutils data`.")
+    ] = None,
+    data_dir: DataDir = None,
     scale: Scale = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train even where one is at hand.")
@@ -76,13 +114,32 @@ def accumulate(
     device: Device = None,
 ) -> None:
     """Make an ancestry model: it learns the base classes. A finished one is used if there is one."""
-    from lgutils import ancestry
+    from lgutils import ancestry, train
 
-    config = ancestry.AncestryConfig.preset(family, scale)
+    _look_in(data_dir)
+    if (family is None) == (arch is None):
+        raise UserError("Name a family (cnn, vit, a recipe) or an --arch, one of the two.")
+    if arch is None and (weights or set_):
+        raise UserError("--weights and --set belong to --arch. Leave them out, or name an --arch.")
+    if arch is None:
+        config = ancestry.AncestryConfig.preset(family, scale, dataset=dataset)
+    else:
+        config = ancestry.AncestryConfig.custom(
+            arch, _settings(set_ or []), weights, scale, dataset=dataset
+        )
     ancestor = ancestry.accumulate(config, fresh=fresh, device_name=device)
-    ancestor.save(out)
-    print(ancestor.card)
-    print(f"Written to {out}. Next: lgutils condense {out}")
+    if train.is_main():
+        ancestor.save(out)
+        print(ancestor.card)
+        print(f"Written to {out}. Next: lgutils condense {out}")
+
+
+@app.command()
+def recipes() -> None:
+    """List the paper's architectures with their parameter counts."""
+    from lgutils import recipe_table
+
+    print(recipe_table.text())
 
 
 @app.command()
@@ -95,33 +152,48 @@ def condense(
     budget: Annotated[
         str, typer.Option(help="Layers to keep (3), or share of the blocks' parameters (0.4).")
     ] = "3",
+    layers: Annotated[
+        str | None,
+        typer.Option(help="No scores: these blocks, e.g. blocks.0,blocks.1, or 'recipe'."),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Repeat with so many seeds.", min=1)] = 1,
     iterations: Annotated[int | None, typer.Option(help="Meta-iterations.", min=1)] = None,
     protocol: Annotated[str, typer.Option(help="clean or paper.")] = "clean",
+    data_dir: DataDir = None,
     scale: Scale = None,
     device: Device = None,
 ) -> None:
     """Score an ancestor's layers on the open-world classes and keep the best as the learngene."""
     from lgutils import condense as module
     from lgutils import learngene
+    from lgutils import recipes as module_recipes
     from lgutils.ancestry import Ancestor
     from lgutils.condense import CondenseConfig
 
     kept = _budget(budget)
+    _look_in(data_dir)
     source = Ancestor.load(ancestor)
     scale = scale or ("paper" if source.card.size == "full" else "quick")
-    config = CondenseConfig.preset(source.card.family, scale, protocol)
-    if iterations:
-        config = replace(config, iterations=iterations)
-    options = {}
-    if criterion == "lambda":
-        options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
-    images = source.open_world(progress=True)
-    scores = module.score(criterion, source, images, config, seeds, **options)
-    gene = learngene.condense_to(source, scores, kept)
+    if layers:
+        recipe = module_recipes.find(source.card.family, scale)
+        names = recipe.layers if layers == "recipe" else tuple(layers.split(","))
+        if not names:
+            raise UserError(f"The recipe of {recipe.name!r} names no layers. Leave out --layers.")
+        travels = recipe.travels if layers == "recipe" else learngene.TRAVEL
+        gene = learngene.extract(source, names, travels=travels)
+    else:
+        config = CondenseConfig.preset(source.card.family, scale, protocol)
+        if iterations:
+            config = replace(config, iterations=iterations)
+        options = {}
+        if criterion == "lambda":
+            options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
+        images = source.open_world(progress=True)
+        scores = module.score(criterion, source, images, config, seeds, **options)
+        gene = learngene.condense_to(source, scores, kept)
     gene.save(out)
     print(gene)
-    if seeds > 1:
+    if seeds > 1 and not layers:
         agreement = learngene.agreement(scores, len(gene.names))
         print("agreement of seeds: " + ", ".join(f"{k} {v:.2f}" for k, v in agreement.items()))
     print(f"Written to {out}. Next: lgutils inherit {out}")
@@ -159,7 +231,10 @@ def inherit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Its settings: depth=4, stages=1,2,3,2.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="glyphs or digits.")] = "glyphs",
+    dataset: Annotated[
+        str | None, typer.Option(help="Of the task; default: what the ancestor learnt.")
+    ] = None,
+    data_dir: DataDir = None,
     ways: Annotated[int, typer.Option(help="Classes of the task.")] = 5,
     shots: Annotated[int, typer.Option(help="Training images of each class.")] = 10,
     epochs: Annotated[int, typer.Option(help="Passes over them.", min=1)] = 20,
@@ -171,7 +246,9 @@ def inherit(
     from lgutils import inherit as module
     from lgutils.learngene import Learngene
 
+    _look_in(data_dir)
     gene = Learngene.load(learngene)
+    dataset = dataset or gene.card.get("dataset", "glyphs")
     images, classes = data.load(dataset, progress=True), data.split(dataset).novel
     episode = data.Task(ways, shots, seed).draw(images, classes)
     settings, fit = _settings(set_ or []), replace(fleet.FEW_SHOT, epochs=epochs)
@@ -240,34 +317,66 @@ def course(
 @app.command()
 def replicate(
     scale: Scale = None,
-    dataset: Annotated[str, typer.Option(help="glyphs, digits, or glyphs,digits.")] = "glyphs",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Of the tasks, e.g. glyphs,digits; default: what the ancestor learnt."),
+    ] = "",
+    ancestor_data: Annotated[
+        str,
+        typer.Option(help="What the ancestors learn; default: the recipe's. Not at quick scale."),
+    ] = "",
+    data_dir: DataDir = None,
     claims: Annotated[str, typer.Option(help="Of the paper's four, e.g. 1,3.")] = "1,2,3,4",
-    families: Annotated[str, typer.Option(help="cnn, vit, or cnn,vit.")] = "cnn,vit",
+    families: Annotated[
+        str, typer.Option(help="cnn, vit, cnn,vit, or recipes: see `lgutils recipes`.")
+    ] = "cnn,vit",
     tasks: Annotated[int, typer.Option(help="Tasks of the main comparison.")] = 20,
     out: Annotated[Path, typer.Option(help="Results folder; a second run goes on there.")] = Path(
         "replication"
     ),
-    backend: Annotated[str, typer.Option(help="auto, serial, processes or vmap.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, serial, processes, vmap or ray.")] = "auto",
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only ancestors, learngenes and learning rates.")
+    ] = False,
+    part: Annotated[
+        str | None, typer.Option(help="3/16: the third of 16 shares of the jobs, for job arrays.")
+    ] = None,
 ) -> None:
     """Test the paper's four claims: run (or resume) all descendants, judge, write report.html."""
     from lgutils import replicate as module
     from lgutils import report
-    from lgutils import scale as scales
 
+    _look_in(data_dir)
     found = module.run(
         out,
-        scale_name=scales.current(scale),
+        scale_name=scale,
         datasets=tuple(filter(None, dataset.split(","))),
+        ancestor_data=ancestor_data,
         claims=_numbers(claims),
-        families=tuple(scales.family(name) for name in filter(None, families.split(","))),
+        families=tuple(filter(None, families.split(","))),
         tasks=tasks,
         backend=backend,
+        prepare=prepare,
+        part=_part(part),
     )
+    if prepare or part:
+        print(f"Done: kept in {out}. The same command without --prepare or --part goes on.")
+        return
     for claim in found:
         print(f"{claim.family:>4} {claim.dataset:<7} {claim}")
     verdicts = [claim.verdict for claim in found if claim.number]
     print(", ".join(f"{verdicts.count(v)} {v}" for v in report.VERDICTS) + " (paper's claims)")
     print(f"Written to {out}: report.html, report.md, claims.json, runs.csv.")
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        k, n = map(int, text.split("/"))
+    except ValueError:
+        raise UserError(f"--part {text!r} is not K/N such as 3/16.") from None
+    return k, n
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -292,7 +401,9 @@ def compare(
 def ship(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(help="ancestors, scores, rates, sweep, variance, faults, picture."),
+        typer.Argument(
+            help="ancestors, scores, rates, sweep, fashion, variance, faults, lifelong, picture."
+        ),
     ] = None,
 ) -> None:
     """For maintainers: make again what the package ships and results/ (one to two hours)."""
@@ -301,12 +412,23 @@ def ship(
     module.run(parts or [])
 
 
+def _alone_but_for(command: str) -> None:
+    """Refuse to run under torchrun what would only do the same several times."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and sys.argv[1:2] != [command]:
+        raise UserError(
+            f"Several processes were started, but only `lgutils {command}` shares its work between them. "
+            "Start the others without torchrun; see docs/cluster.md for fleets."
+        )
+
+
 def main() -> None:
     """Entry point: one sentence and exit code 2 for bad input, 130 for Ctrl-C."""
     try:
+        _alone_but_for("accumulate")
         app()
     except UserError as error:
-        print(f"lgutils: {error}", file=sys.stderr)
+        if int(os.environ.get("RANK") or 0) == 0:  # one sentence, however many processes
+            print(f"lgutils: {error}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:  # typer turns Ctrl-C into 130 without a word
         if end.code == 130:

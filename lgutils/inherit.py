@@ -190,39 +190,84 @@ def _same_role(
 # --- baselines: other learngenes for the same call ---------------------------------------------
 
 
-def _like(ancestor: Ancestor, gene: Learngene, names: Sequence[str]) -> Learngene:
-    return learngene.extract(ancestor, names, travels=gene.travels)
+Fits = Callable[
+    [Sequence[str]], bool
+]  # do these blocks of the ancestor fit the descendant together?
 
 
-def scratch(ancestor: Ancestor | None, gene: Learngene, seed: int = 0) -> Learngene:
+def _always(names: Sequence[str]) -> bool:
+    return True
+
+
+def room(ancestor: Ancestor, arch: str | None = None, **kwargs: Any) -> Fits:
+    """What tells whether some blocks of the ancestor fit, in order, into a descendant (see `inherit`)."""
+    if arch is None or arch == ancestor.card.arch:
+        arch, kwargs = ancestor.card.arch, {**ancestor.card.arch_kwargs, **kwargs}
+    with torch.device("meta"):  # shapes without numbers
+        model = models.create(arch, 2, **kwargs)
+    slots = [layer for layer in _layers_of(model, arch, 2, kwargs) if layer.role == "block"]
+    card, every, state = ancestor.card, blocks.layers(ancestor.model), ancestor.model.state_dict()
+
+    def fits(names: Sequence[str]) -> bool:
+        layers = tuple(layer for layer in every if layer.name in names)
+        depths = (0.0,) * len(layers)
+        gene = Learngene(card.arch, card.arch_kwargs, layers, depths, state, card.normalize)
+        try:
+            assign(gene, slots, model.state_dict())
+        except UserError:
+            return False
+        return True
+
+    return fits
+
+
+def _like(ancestor: Ancestor, gene: Learngene, names: Sequence[str], fits: Fits) -> Learngene:
+    """As many blocks as the learngene has, the first of `names` that fit together."""
+    taken: list[str] = []
+    for name in names:
+        if len(taken) < len(gene.names) and fits([*taken, name]):
+            taken.append(name)
+    return learngene.extract(ancestor, taken, travels=gene.travels)
+
+
+def scratch(
+    ancestor: Ancestor | None, gene: Learngene, seed: int = 0, fits: Fits = _always
+) -> Learngene:
     """Nothing is inherited."""
     return replace(gene, layers=(), depths=(), tensors={}, travels=(), scores={})
 
 
-def stem_only(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
+def stem_only(
+    ancestor: Ancestor, gene: Learngene, seed: int = 0, fits: Fits = _always
+) -> Learngene:
     """Only what travels along with the learngene: the control for the blocks themselves."""
-    return _like(ancestor, gene, ())
+    return _like(ancestor, gene, (), fits)
 
 
-def first_layers(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
-    """The ancestor's first blocks, as many as the learngene has."""
-    return _like(ancestor, gene, blocks.block_names(ancestor.model)[: len(gene.names)])
+def first_layers(
+    ancestor: Ancestor, gene: Learngene, seed: int = 0, fits: Fits = _always
+) -> Learngene:
+    """The ancestor's first blocks that fit, as many as the learngene has."""
+    return _like(ancestor, gene, blocks.block_names(ancestor.model), fits)
 
 
-def last_layers(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
-    """The ancestor's last blocks, as many as the learngene has."""
+def last_layers(
+    ancestor: Ancestor, gene: Learngene, seed: int = 0, fits: Fits = _always
+) -> Learngene:
+    """The ancestor's last blocks that fit, as many as the learngene has."""
+    return _like(ancestor, gene, blocks.block_names(ancestor.model)[::-1], fits)
+
+
+def random_layers(
+    ancestor: Ancestor, gene: Learngene, seed: int = 0, fits: Fits = _always
+) -> Learngene:
+    """As many random blocks that fit as the learngene has; the seed draws them."""
     names = blocks.block_names(ancestor.model)
-    return _like(ancestor, gene, names[len(names) - len(gene.names) :])
+    rows = np.random.default_rng([seed, 11]).permutation(len(names))
+    return _like(ancestor, gene, [names[i] for i in rows], fits)
 
 
-def random_layers(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
-    """As many random blocks as the learngene has; the seed draws them."""
-    names = blocks.block_names(ancestor.model)
-    rows = np.random.default_rng([seed, 11]).permutation(len(names))[: len(gene.names)]
-    return _like(ancestor, gene, [names[i] for i in sorted(rows)])
-
-
-def shuffled(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
+def shuffled(ancestor: Ancestor, gene: Learngene, seed: int = 0, fits: Fits = _always) -> Learngene:
     """The learngene's own blocks with the entries of each tensor permuted: same values, no structure.
 
     Stem and position stay whole, so the difference to the learngene is the blocks' structure alone.
@@ -238,15 +283,19 @@ def shuffled(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
     return replace(gene, tensors=tensors, scores={})
 
 
-def everything(ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
+def everything(
+    ancestor: Ancestor, gene: Learngene, seed: int = 0, fits: Fits = _always
+) -> Learngene:
     """Full fine-tune: all of the ancestor but its head."""
     return learngene.extract(
         ancestor, blocks.block_names(ancestor.model), travels=("stem", "position", "norm")
     )
 
 
-METHODS: dict[str, Callable[[Ancestor, Learngene, int], Learngene]] = {
-    "learngene": lambda ancestor, gene, seed=0: gene,
+METHODS: dict[
+    str, Callable[..., Learngene]
+] = {  # (ancestor, gene, seed, fits) -> what is inherited
+    "learngene": lambda ancestor, gene, seed=0, fits=_always: gene,
     "scratch": scratch,
     "full fine-tune": everything,
     "random layers": random_layers,
@@ -255,6 +304,7 @@ METHODS: dict[str, Callable[[Ancestor, Learngene, int], Learngene]] = {
     "stem only": stem_only,
     "shuffled": shuffled,
 }
+CONTROLS = ("random layers", "first layers", "last layers")  # other blocks of the ancestor
 
 
 def descend(
@@ -266,16 +316,25 @@ def descend(
     A full fine-tune keeps the ancestor's own architecture; every other method uses the one given.
     """
     return born(
-        method, source(method, ancestor, gene, seed), arch, num_classes=num_classes, seed=seed,
+        method, source(method, ancestor, gene, seed, arch, **kwargs), arch, num_classes=num_classes, seed=seed,
         **kwargs,
     )  # fmt: skip
 
 
-def source(method: str, ancestor: Ancestor, gene: Learngene, seed: int = 0) -> Learngene:
-    """What a method (a name in `METHODS`) inherits; the seed draws the controls."""
+def source(
+    method: str, ancestor: Ancestor, gene: Learngene, seed: int = 0, arch: str | None = None,
+    **kwargs: Any,
+) -> Learngene:  # fmt: skip
+    """What a method (a name in `METHODS`) inherits; the seed draws the controls.
+
+    Args:
+        arch, kwargs: the descendant's, as for `inherit`. Controls take layers that fit it; where too few do,
+            they take fewer than the learngene has.
+    """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    return METHODS[method](ancestor, gene, seed)
+    fits = room(ancestor, arch, **kwargs) if method in CONTROLS else _always
+    return METHODS[method](ancestor, gene, seed, fits)
 
 
 def born(

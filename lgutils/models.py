@@ -1,24 +1,29 @@
-"""Small architectures for the quick scale, registered with timm like any other, and one `create`.
+"""Architectures that timm lacks, registered with timm like any other, and one `create`.
 
-`learngene_vgg` is timm's VGG with a light head; `learngene_vit` is timm's ViT with timm's convolutional
-stem. After importing this module ``timm.create_model("learngene_vit", depth=4)`` works, and every other
-timm name is just as good.
+`learngene_vgg` is timm's VGG with a light head or the reference's; `learngene_vit` is timm's ViT with
+timm's convolutional stem; `learngene_resnet12` is the few-shot literature's ResNet-12 in timm's layers.
+After importing this module ``timm.create_model("learngene_vit", depth=4)`` works, and every other timm
+name is just as good.
 """
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
+from timm.layers import ClassifierHead, ConvNormAct
 from timm.models import create_model, is_model, list_models, register_model
-from timm.models.vgg import VGG
+from timm.models.vgg import VGG, ConvMlp
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
-from torch import nn
+from torch import Tensor, nn
 
 from lgutils.errors import UserError, unknown
 
 VGG_STAGES = (1, 2, 2, 2)
 VGG_WIDTHS = (24, 48, 96, 96)
 VIT_STEM = (24, 48, 96)
+RESNET12_WIDTHS = (64, 128, 256, 512)
 
 
 def _only_timms(options: dict) -> None:
@@ -36,15 +41,23 @@ def learngene_vgg(
     num_classes: int = 100,
     in_chans: int = 3,
     drop_rate: float = 0.0,
+    hidden: tuple[int, ...] = (),
     **options,
 ) -> VGG:
-    """VGG-BN with global average pooling and one linear layer.
+    """VGG-BN with global average pooling and one linear layer, or more.
 
     Args:
         stages: 3x3 convolutions in each stage; a 2x2 max-pool ends a stage.
         widths: channels of each stage.
+        hidden: widths of the two fully connected layers before the last one, e.g. (4096, 4096); () for
+            none. They are 1x1 convolutions before the pooling; where the last pool leaves one pixel, as
+            five stages do at 32 pixels, that is what the reference computes.
     """
     _only_timms(options)
+    if len(hidden) not in (0, 2):
+        raise UserError(
+            f"hidden {tuple(hidden)} was given; two widths, or () for none, are expected."
+        )
     if len(stages) != len(widths):
         raise UserError(f"stages {stages} and widths {widths} must have the same length.")
     cfg = [item for n, width in zip(stages, widths, strict=True) for item in [width] * n + ["M"]]
@@ -53,6 +66,11 @@ def learngene_vgg(
         cfg, in_chans=in_chans, norm_layer=nn.BatchNorm2d, mlp_ratio=1 / 4096, drop_rate=drop_rate
     )
     model.prune_intermediate_layers([len(stages)], prune_head=True)
+    if hidden:
+        first, last = hidden
+        ratio = (first + 0.5) / last  # timm cuts ratio * last down to a whole number
+        model.pre_logits = ConvMlp(widths[-1], last, 1, mlp_ratio=ratio, drop_rate=drop_rate)
+        model.head = ClassifierHead(last, num_classes, drop_rate=drop_rate)
     model.reset_classifier(num_classes, global_pool="avg")
     return model
 
@@ -103,6 +121,97 @@ def learngene_vit(
     )
 
 
+def _conv_bn(width: int, out: int, size: int = 3, act: bool = True) -> ConvNormAct:
+    slope = {"act_layer": nn.LeakyReLU, "act_kwargs": {"negative_slope": 0.1}}
+    return ConvNormAct(width, out, size, apply_act=act, **slope)
+
+
+class _Body(nn.Module):
+    """What a ResNet-12 stage does after its first convolution: two more, the sum, the pool.
+
+    Its tensors stand in the order of a timm `BasicBlock` (conv1, bn1, conv2, bn2), so that the one can
+    inherit from the other.
+    """
+
+    def __init__(self, width: int, drop_rate: float):
+        super().__init__()
+        self.conv1, self.conv2 = _conv_bn(width, width), _conv_bn(width, width, act=False)
+        self.act, self.pool, self.drop = nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        return self.drop(self.pool(self.act(self.conv2(self.conv1(x)) + shortcut)))
+
+
+class _Stage(nn.Module):
+    """One residual block of three convolutions, which halves the size."""
+
+    def __init__(self, width: int, out: int, drop_rate: float):
+        super().__init__()
+        self.entry, self.shortcut = _conv_bn(width, out), _conv_bn(width, out, 1, act=False)
+        self.body = _Body(out, drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.entry(x), self.shortcut(x))
+
+
+class ResNet12(nn.Module):
+    """Four stages of one residual block each, and a linear layer, with the methods that timm models have."""
+
+    def __init__(
+        self, widths: Sequence[int], num_classes: int, in_chans: int, drop_rate: float
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.num_features = num_classes, widths[-1]
+        pairs = pairwise((in_chans, *widths))
+        self.stages = nn.Sequential(*(_Stage(a, b, drop_rate) for a, b in pairs))
+        self.head = ClassifierHead(widths[-1], num_classes)
+        self.head_hidden_size = widths[-1]
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """timm's grouping: what sees the image is the stem, then stage by stage."""
+        enters = r"\.(?:entry|shortcut)"
+        fine = [(rf"^stages\.(\d+){enters}", (0,)), (r"^stages\.(\d+)\.body", (1,))]
+        return {"stem": rf"^stages\.0{enters}", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a fresh last layer in, in place, as timm does."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, widths[-1], H / 16, W / 16)."""
+        return self.stages(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool and classify; with `pre_logits` only pool."""
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, num_classes) logits."""
+        return self.forward_head(self.forward_features(x))
+
+
+@register_model
+def learngene_resnet12(
+    pretrained: bool = False,
+    widths: tuple[int, ...] = RESNET12_WIDTHS,
+    num_classes: int = 100,
+    in_chans: int = 3,
+    drop_rate: float = 0.1,
+    **options,
+) -> ResNet12:
+    """ResNet-12: 3x3, 3x3, 3x3 and a 1x1 shortcut a stage, LeakyReLU 0.1, max-pool 2, dropout.
+
+    `stages.k.body` is one integral layer: second and third convolution of a stage with their norms.
+    """
+    _only_timms(options)
+    return ResNet12(widths, num_classes, in_chans, drop_rate)
+
+
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy, sharing nothing with the model given."""
     return copy.deepcopy(model)
@@ -121,7 +230,7 @@ def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module
     """Build a timm model with random weights.
 
     Args:
-        arch: any timm architecture, or `learngene_vgg` / `learngene_vit`.
+        arch: any timm architecture, those of this module among them.
         num_classes: outputs of the head.
         seed: seeds the initial weights; the global generators are left as they were.
         kwargs: passed to timm (depth, stages, img_size, in_chans, ...).

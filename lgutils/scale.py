@@ -1,12 +1,24 @@
-"""The two scales: `quick` for two CPU cores, `paper` for a GPU. Presets differ, code paths do not."""
+"""The scales: `quick` for two CPU cores, `paper` for a GPU, `rehearsal` for the paper's path in little.
+
+Presets differ, code paths do not: `recipes` holds them all.
+"""
 
 import os
 
 from lgutils.errors import unknown
 
-SCALES = ("quick", "paper")
-FAMILIES = ("cnn", "vit")
-TITLES = {"cnn": "CNN", "vit": "ViT"}  # for people
+SCALES = ("quick", "paper", "rehearsal")
+FAMILIES = ("cnn", "vit")  # those of the course, at every scale
+TITLES = {  # for people
+    "cnn": "CNN",
+    "vit": "ViT",
+    "vgg16": "VGG16",
+    "resnet18": "ResNet-18",
+    "swin-s": "Swin-S",
+    "vit-s": "ViT-S, six blocks",
+    "vit-s-first": "ViT-S, first blocks",
+    "custom": "adopted",
+}
 
 
 def current(name: str | None = None) -> str:
@@ -19,6 +31,6 @@ def current(name: str | None = None) -> str:
 
 def family(name: str) -> str:
     """Check the name of a model family."""
-    if name not in FAMILIES:
-        raise unknown("family", name, FAMILIES)
+    if name not in TITLES:
+        raise unknown("family", name, TITLES)
     return name

@@ -24,6 +24,7 @@ from lgutils.errors import UserError, unknown
 from lgutils.faults import Faults
 
 SEEDS = (0, 1, 2)
+FASHION = "fashion-mnist"
 BUDGET = 3  # layers of the quick learngenes
 ANCESTORS = {"cnn": (0, 1, 2), "vit": (0, 1)}  # seeds; a quick ViT takes ten times as long to train
 
@@ -146,6 +147,27 @@ def ledger() -> str:
     return "\n".join(lines)
 
 
+def fashion_jobs(tasks: int = 20) -> list[fleet.Job]:
+    """Glyph learngenes in Fashion-MNIST tasks, beside scratch, the stem alone and a full fine-tune."""
+    return [
+        job
+        for family, base in base_jobs().items()
+        for method in ("learngene", "scratch", "stem only", "full fine-tune")
+        for job in fleet.grid(
+            replace(base, method=method, dataset=FASHION, fit=fleet.tuned_fit(family, method)),
+            task=range(tasks),
+        )
+    ]
+
+
+def fashion() -> None:
+    """Train the descendants behind chapter 03's last section; needs the Fashion-MNIST files."""
+    rows = fleet.run(fashion_jobs(), progress="fashion")
+    path = results_folder() / "fashion-quick.csv"
+    files.write_text(path, fleet.table(rows).to_csv(index=False))
+    print(f"{len(rows)} rows in {path}")
+
+
 def variance_scores(family: str) -> list[Scores]:
     """The scores of ancestors that differ in their seed, two condensing seeds each.
 
@@ -218,6 +240,13 @@ def faults() -> None:
     print(f"{len(lines)} rows in {path}")
 
 
+def lifelong() -> None:
+    """Ancestors that learn task by task, in several orders, and what their learngenes are worth."""
+    from lgutils import lifelong as study  # which stands on this module
+
+    study.run(results_folder() / "lifelong-quick.csv")
+
+
 def results_folder() -> Path:
     """The repository's results/, beside the package."""
     return Path(__file__).resolve().parent.parent / "results"
@@ -247,8 +276,10 @@ PARTS = {
     "scores": scores,
     "rates": rates,
     "sweep": sweep,
+    "fashion": fashion,
     "variance": variance,
     "faults": faults,
+    "lifelong": lifelong,
     "picture": picture,
 }
 

@@ -1,5 +1,6 @@
 """Facts about splits, tasks, the image cache and batches."""
 
+import dataclasses
 import os
 from collections import Counter
 
@@ -182,8 +183,21 @@ def test_exported_images_are_the_images(digits, tmp_path):
 
     data.export(digits, tmp_path, (3,), per_class=2)
     first = digits.images[(digits.labels == 3).nonzero()[0, 0]].permute(1, 2, 0)
-    with Image.open(tmp_path / "003_U+0033" / "000.png") as image:
+    with Image.open(tmp_path / "003_3" / "000.png") as image:
         np.testing.assert_array_equal(np.asarray(image), first.numpy())
+
+
+def test_exported_glyphs_lie_under_their_code(quick_glyphs, tmp_path):
+    data.export(quick_glyphs, tmp_path, (0,), per_class=1)
+    code = f"U+{ord(quick_glyphs.classes[0][0]):04X}"
+    assert [p.name for p in tmp_path.iterdir()] == [f"000_{code}"]
+
+
+def test_names_of_classes_cannot_leave_the_folder_of_an_export(little, tmp_path):
+    named = dataclasses.replace(little, classes=("../../up/T-shirt", *little.classes[1:]))
+    data.export(named, tmp_path / "out", (0,), per_class=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["000_.._.._up_T-shirt"]
 
 
 # --- tasks ----------------------------------------------------------------------------------------

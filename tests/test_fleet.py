@@ -415,6 +415,44 @@ def test_finished_jobs_are_not_run_again(tiny, tmp_path):
     assert len(tiny) == 3
 
 
+def test_other_files_are_absorbed_and_each_row_once(tmp_path):
+    every = [row(replace(BASE, seed=s)) for s in range(5)]
+    for name, part in (("a", every[:3]), ("b", every[2:])):
+        with Results(tmp_path / name) as other:
+            other.add(part)
+    with Results(tmp_path / "r.sqlite") as results:
+        results.add([row(BASE, 0.9)])
+        assert results.absorb([tmp_path / "a", tmp_path / "b"]) == 4
+        assert results.absorb([tmp_path / "a", tmp_path / "b"]) == 0
+        found = results.find([r.job for r in every])
+    assert found == {r.job.key: r for r in [row(BASE, 0.9), *every[1:]]}
+
+
+def test_an_absorbed_file_keeps_its_rows(tmp_path):
+    with Results(tmp_path / "a") as other:
+        other.add([row(BASE)])
+    with Results(tmp_path / "r.sqlite") as results:
+        results.absorb([tmp_path / "a"])
+    with Results(tmp_path / "a") as other:
+        assert other.find([BASE]) == {BASE.key: row(BASE)}
+
+
+def test_a_file_of_a_share_that_was_killed_before_its_first_row_has_none(tmp_path):
+    (tmp_path / "a").touch()
+    with Results(tmp_path / "r.sqlite") as results:
+        assert results.absorb([tmp_path / "a"]) == 0
+
+
+def test_a_file_that_is_missing_or_foreign_is_not_absorbed(tmp_path):
+    (tmp_path / "foreign").write_text("not a database, but long enough to be looked at " * 20)
+    with Results(tmp_path / "r.sqlite") as results:
+        with pytest.raises(UserError, match="There is no results file"):
+            results.absorb([tmp_path / "missing"])
+        with pytest.raises(UserError, match="foreign is not a results file"):
+            results.absorb([tmp_path / "foreign"])
+    assert not (tmp_path / "missing").exists()
+
+
 def test_a_file_that_is_no_results_file_is_refused(tmp_path):
     (tmp_path / "r.sqlite").write_text("not a database, but long enough to be looked at " * 20)
     with pytest.raises(UserError, match="not a results file"):
@@ -611,3 +649,8 @@ def test_on_a_gpu_stacked_accuracies_are_those_of_training_alone(tiny):
     alone, stacked = (fleet.run(asked, backend=b) for b in ("serial", "vmap"))
     gaps = [abs(a.accuracy - b.accuracy) for a, b in zip(alone, stacked, strict=True)]
     assert sum(gaps) / len(gaps) < 0.05
+
+
+def test_other_architectures_and_ancestors_get_stacks_of_their_own():
+    jobs = [BASE, replace(BASE, arch="vgg11"), replace(BASE, ancestor_data="digits")]
+    assert len(stack.groups(jobs)) == 3

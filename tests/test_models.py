@@ -2,15 +2,16 @@
 
 import pytest
 import torch
+from timm.models import group_parameters
 from torch import nn
 
-from lgutils import models, scale
+from lgutils import blocks, models, scale
 from lgutils.errors import UserError
 
 IMAGES = torch.zeros(2, 3, 32, 32)
 
 
-@pytest.mark.parametrize("arch", ["learngene_vgg", "learngene_vit"])
+@pytest.mark.parametrize("arch", ["learngene_vgg", "learngene_vit", "learngene_resnet12"])
 def test_it_maps_images_to_logits(arch):
     assert models.create(arch, 7).eval()(IMAGES).shape == (2, 7)
 
@@ -25,7 +26,90 @@ def test_vit_has_the_depth_asked_for():
     assert len(models.create("learngene_vit", 5, depth=3, embed_dim=12).blocks) == 3
 
 
-@pytest.mark.parametrize("arch", ["learngene_vgg", "learngene_vit", "resnet18"])
+HEADED = {"stages": [1, 1], "widths": [4, 6], "hidden": [10, 7]}
+
+
+@pytest.mark.parametrize("pair", [(10, 7), (7, 10), (1000, 3), (4096, 4096)])
+def test_vgg_has_the_hidden_layers_asked_for(pair):
+    with torch.device("meta"):
+        model = models.create("learngene_vgg", 5, **{**HEADED, "hidden": pair})
+    shapes = [tuple(p.shape) for n, p in model.named_parameters() if n.endswith("weight")][-3:]
+    assert shapes == [(pair[0], 6, 1, 1), (*pair[::-1], 1, 1), (5, pair[1])]
+
+
+def test_vggs_hidden_layers_are_fully_connected_where_one_pixel_is_left():
+    model = models.create("learngene_vgg", 5, **HEADED).eval()
+    images = torch.rand(2, 3, 4, 4)
+    features, mlp = model.forward_features(images).flatten(1), model.pre_logits
+    for conv in (mlp.fc1, mlp.fc2):
+        features = (features @ conv.weight.flatten(1).T + conv.bias).relu()
+    wanted = features @ model.head.fc.weight.T + model.head.fc.bias
+    torch.testing.assert_close(model(images), wanted)
+
+
+def test_vggs_hidden_layers_stay_behind_as_its_head():
+    roles = {x.name: x.role for x in blocks.layers(models.create("learngene_vgg", 5, **HEADED))}
+    assert (roles["pre_logits"], roles["head.fc"]) == ("head", "head")
+
+
+def test_another_number_of_hidden_layers_is_refused():
+    with pytest.raises(UserError, match=r"hidden \(4,\) was given; two widths"):
+        models.create("learngene_vgg", 5, hidden=(4,))
+
+
+def test_a_resnet12_stage_is_worked_out_by_hand():
+    model = models.create("learngene_resnet12", 5, widths=(4, 6), drop_rate=0).eval()
+    stage, x = model.stages[0], torch.randn(2, 3, 8, 8)
+
+    def part(unit, x):
+        return (
+            unit.bn.bias[:, None, None]
+            + nn.functional.conv2d(x, unit.conv.weight, padding=unit.conv.kernel_size[0] // 2)
+            / (1 + unit.bn.eps) ** 0.5
+        )
+
+    def leaky(x):
+        return torch.where(x > 0, x, 0.1 * x)
+
+    body = part(stage.body.conv2, leaky(part(stage.body.conv1, leaky(part(stage.entry, x)))))
+    wanted = leaky(body + part(stage.shortcut, x)).unfold(2, 2, 2).unfold(3, 2, 2).amax((4, 5))
+    torch.testing.assert_close(stage(x), wanted)
+
+
+def test_resnet12_does_what_timms_models_do():
+    model = models.create("learngene_resnet12", 5, widths=(4, 6, 8, 10)).eval()
+    features = model.forward_features(IMAGES)
+    assert features.shape == (2, 10, 2, 2)
+    assert torch.equal(model.forward_head(features), model(IMAGES))
+    assert model.forward_head(features, pre_logits=True).shape == (2, 10)
+    model.reset_classifier(3)
+    assert model.get_classifier().out_features == model(IMAGES).shape[1] == 3
+
+
+def test_resnet12s_groups_follow_the_data():
+    model = models.create("learngene_resnet12", 5)
+    groups = group_parameters(model, model.group_matcher(), reverse=True)
+    order = ["stages.0.entry", "stages.0.body", "stages.1.entry", "stages.1.body", "head.fc"]
+    numbers = [next(g for name, g in groups.items() if name.startswith(part)) for part in order]
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] == 0
+
+
+def test_the_tensors_of_a_resnet12_body_line_up_with_a_basic_blocks():
+    ours, theirs = (
+        blocks.find(blocks.layers(model), name)
+        for model, name in (
+            (models.create("learngene_resnet12", 5), "stages.2.body"),
+            (models.create("resnet18", 5), "layer3.1"),
+        )
+    )
+    assert ours.num_params == theirs.num_params
+    assert [t.split(".")[-1] for t in ours.tensors] == [t.split(".")[-1] for t in theirs.tensors]
+
+
+@pytest.mark.parametrize(
+    "arch", ["learngene_vgg", "learngene_vit", "learngene_resnet12", "resnet18"]
+)
 def test_the_seed_decides_the_weights(arch):
     one, same, other = (models.create(arch, 5, seed=s).state_dict() for s in (1, 1, 2))
     assert all(torch.equal(one[k], same[k]) for k in one)
@@ -43,7 +127,9 @@ def test_an_unknown_architecture_lists_the_nearest():
         models.create("learngene_vgh", 5)
 
 
-@pytest.mark.parametrize("arch", ["learngene_vgg", "learngene_vit", "resnet18"])
+@pytest.mark.parametrize(
+    "arch", ["learngene_vgg", "learngene_vit", "learngene_resnet12", "resnet18"]
+)
 def test_a_misspelt_option_is_refused(arch):
     with pytest.raises(UserError, match=f"timm cannot build '{arch}'.*depht"):
         models.create(arch, 5, depht=3)
@@ -75,6 +161,10 @@ def test_the_scale_is_quick_unless_the_environment_says_otherwise(monkeypatch):
     assert scale.current() == "quick"
     monkeypatch.setenv("LGUTILS_SCALE", "paper")
     assert scale.current() == "paper"
+
+
+def test_every_family_of_the_course_has_a_title():
+    assert set(scale.FAMILIES) <= set(scale.TITLES)
 
 
 def test_a_scale_given_goes_before_the_environment(monkeypatch):

@@ -1,5 +1,6 @@
 """Facts about the replication: what is planned, what is judged from the rows, what is written."""
 
+import importlib
 import json
 from dataclasses import replace
 
@@ -70,8 +71,8 @@ def test_the_grid_is_full_and_the_same_for_both_arms(subject):
 def test_the_tuned_setting_is_a_cell_of_the_grid(subject):
     for method in (GENE, SCRATCH):
         fit = subject.fits[method]
-        assert fit.lr in replicate.GRID["lr"]
-        assert fit.weight_decay in replicate.GRID["weight_decay"]
+        assert fit.lr in replicate.Design().rates
+        assert fit.weight_decay in replicate.Design().weight_decays
 
 
 def test_every_number_of_shots_takes_the_same_steps(subject):
@@ -150,13 +151,14 @@ def paper(monkeypatch, make_ancestor):
         names = blocks.block_names(ancestor.model)
         return Scores("lambda", tuple(names), np.arange(len(names), dtype=float)[None])
 
-    def tune(bases, path, **options):
+    def tune(bases, path, **_):
         best = {f: dict.fromkeys(fleet.tuning.FITS, 0.003) for f in bases}
         path.write_text(json.dumps({"best": best}))
 
-    monkeypatch.setattr(replicate, "accumulate", lambda config: ancestors[config.family])
-    monkeypatch.setattr(replicate.condense, "score", score)
-    monkeypatch.setattr(replicate.fleet, "tune", tune)
+    module = importlib.import_module("lgutils.replicate.subjects")
+    monkeypatch.setattr(module, "accumulate", lambda config: ancestors[config.family])
+    monkeypatch.setattr(module.condense, "score", score)
+    monkeypatch.setattr(module.fleet, "tune", tune)
     return condensed
 
 
@@ -334,7 +336,7 @@ def test_layers_that_rank_last_are_contradicted():
 
 
 def test_nothing_named_is_refused(tmp_path):
-    for nothing in ("claims", "datasets", "families"):
+    for nothing in ("claims", "families"):
         with pytest.raises(UserError, match="Name at least one"):
             replicate.run(tmp_path, **{nothing: ()})
 
@@ -342,7 +344,7 @@ def test_nothing_named_is_refused(tmp_path):
 def test_a_results_folder_speaks_for_itself(finished, monkeypatch):
     """It is read without the shipped learning rates and without an ancestor."""
     out, claims = finished
-    monkeypatch.setattr(replicate, "subjects", None)
+    monkeypatch.setattr(importlib.import_module("lgutils.replicate.run"), "subjects", None)
     monkeypatch.setattr(fleet.jobs, "_ancestor", None)
     assert list(map(str, replicate.load(out).claims)) == list(map(str, claims))
 

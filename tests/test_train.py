@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from lgutils import models, train
 from lgutils.data import Normalize
 from lgutils.errors import UserError
-from lgutils.train import FitConfig, fit
+from lgutils.train import FitConfig, fit, loop
 
 NORMALIZE = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 TINY = {"stages": (1, 1), "widths": (4, 8)}
@@ -113,13 +114,13 @@ def test_the_mean_loss_of_the_first_epoch_is_the_loss_of_the_given_model():
 def rates(monkeypatch):
     """Learning rates of all steps of the next fit."""
     seen = []
-    finite = train._finite
+    finite = loop._finite
 
     def spy(loss, step, lr):
         seen.append(lr)
         finite(loss, step, lr)
 
-    monkeypatch.setattr(train, "_finite", spy)
+    monkeypatch.setattr(loop, "_finite", spy)
     return seen
 
 
@@ -399,15 +400,15 @@ CHILD = """
 import sys, time
 sys.path[:0] = {path!r}
 import test_train as t
-from lgutils import train
+from lgutils.train import loop
 
-epoch = train._epoch
+epoch = loop._epoch
 
 def slowly(run, *rest):
     time.sleep(0.3 if run.losses else 0)
     return epoch(run, *rest)
 
-train._epoch = slowly
+loop._epoch = slowly
 t.trained(t.LONG, t.network(drop_rate=0.5), checkpoint=sys.argv[1])
 """
 
@@ -421,7 +422,7 @@ def broken_off(monkeypatch):
     """Train until `epochs` are done, then stop as if killed; gives the checkpoint's path."""
 
     def run(path, epochs, config=LONG, **options):
-        epoch = train._epoch
+        epoch = loop._epoch
 
         def until(run, *rest):
             if len(run.losses) == epochs:
@@ -429,7 +430,7 @@ def broken_off(monkeypatch):
             return epoch(run, *rest)
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, "_epoch", until)
+            patch.setattr(loop, "_epoch", until)
             with pytest.raises(Killed):
                 trained(config, network(drop_rate=0.5), checkpoint=path, **options)
         return path
@@ -466,13 +467,13 @@ def test_a_run_that_broke_off_ends_like_an_unbroken_one(tmp_path, broken_off, ep
 
 def test_a_resumed_run_does_only_the_epochs_that_are_left(tmp_path, broken_off, monkeypatch):
     path, done = broken_off(tmp_path / "run.ckpt", 4), []
-    epoch = train._epoch
+    epoch = loop._epoch
 
     def count(run, batches, number, *rest):
         done.append(number)
         return epoch(run, batches, number, *rest)
 
-    monkeypatch.setattr(train, "_epoch", count)
+    monkeypatch.setattr(loop, "_epoch", count)
     trained(LONG, network(drop_rate=0.5), checkpoint=path)
     assert done == [5, 6]
 
@@ -545,3 +546,28 @@ def test_steps_follow_the_reference_schedule():
         scheduler.step_update(step)
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
+
+
+# --- compiling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_each_size_of_batch_is_compiled_once(monkeypatch, epochs):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch.compiler.reset()
+    trained(replace(QUICK, epochs=epochs, batch_size=12, compile=True))  # 12 + 12 + 8 images
+    assert len(graphs) == 2
+
+
+def test_a_compiled_model_is_trained_to_the_same_weights(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch.compiler.reset()
+    found, wanted = trained(replace(QUICK, compile=True)).model, trained().model
+    for a, b in zip(found.parameters(), wanted.parameters()):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)

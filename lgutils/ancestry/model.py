@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import lgutils
-from lgutils import data, files, models, scale, train
+from lgutils import data, files, models, recipes, train
 from lgutils.data import Normalize
 from lgutils.errors import UserError
 from lgutils.train import FitConfig, Score
@@ -23,12 +23,14 @@ class AncestryConfig:
     """Which ancestry model to train, on what.
 
     Attributes:
-        family: "cnn" or "vit", a name for the preset.
-        arch: any timm architecture.
+        family: a name for the preset, see `recipes.find`; "custom" for an architecture of your own.
+        arch: any timm architecture; with `weights` also with a tag, e.g. "vit_small_patch16_224.dino".
         arch_kwargs: arguments for timm.
         dataset, size, split_seed: see `data.load` and `data.split`; the base classes are used.
         fit: how to train.
         seed: seeds the initial weights.
+        weights: "" to train; "timm" for the weights that timm knows; else a local file (see `adopt`),
+            which the key knows by its name only.
     """
 
     family: str
@@ -39,44 +41,42 @@ class AncestryConfig:
     split_seed: int = 0
     fit: FitConfig = FitConfig()
     seed: int = 0
+    weights: str = ""
 
     @property
     def key(self) -> str:
         """Hex digest of everything that decides the weights."""
         fields = {**asdict(self), "fit": replace(self.fit, log_every=1).told()}
+        if not self.weights:  # came later: old keys hold
+            del fields["weights"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def preset(
-        cls, family: str, scale_name: str | None = None, *, seed: int = 0
+        cls,
+        family: str,
+        scale_name: str | None = None,
+        *,
+        seed: int = 0,
+        dataset: str | None = None,
     ) -> "AncestryConfig":
-        """The ancestry model of a family at a scale.
+        """The ancestry model of a family at a scale, as `recipes.find` has it.
 
-        At "paper" scale the CNN has VGG16's 13 convolutions and the ViT is ViT-S with 4-pixel patches
-        on 32x32 images; the paper's CNN schedule is SGD 0.1 with steps (see the notebooks for what
-        differs and why).
+        Args:
+            dataset: what to learn instead of the recipe's.
+        Raises:
+            UserError: unknown family or scale, or "custom", whose architecture only you know.
         """
-        scale.family(family)
-        common = {"batch_size": 128, "label_smoothing": 0.1, "shift": 3, "seed": seed}
-        if scale.current(scale_name) == "quick":
-            fits = {
-                "cnn": FitConfig(epochs=12, lr=4e-3, precision="bfloat16", **common),
-                "vit": FitConfig(epochs=36, lr=1e-3, **common),
-            }
-            archs = {"cnn": ("learngene_vgg", {}), "vit": ("learngene_vit", {})}
-            size = "quick"
-        else:
-            fast = {"precision": "bfloat16", "compile": True, **common}
-            fits = {
-                "cnn": FitConfig(epochs=60, lr=2e-3, **fast),
-                "vit": FitConfig(epochs=120, lr=1e-3, **fast),
-            }
-            vgg16 = {"stages": [2, 2, 3, 3, 3], "widths": [64, 128, 256, 512, 512]}
-            vit_s = {"img_size": 32, "patch_size": 4}
-            archs = {"cnn": ("learngene_vgg", vgg16), "vit": ("vit_small_patch16_224", vit_s)}
-            size = "full"
-        arch, kwargs = archs[family]
-        return cls(family, arch, kwargs, size=size, fit=fits[family], seed=seed)
+        recipe = recipes.find(family, scale_name, dataset)
+        if recipe.ancestor is None:
+            raise UserError(
+                f"Family {family!r} names no architecture. Write AncestryConfig({family!r}, 'convnext_tiny', "
+                "weights='timm') or the like."
+            )
+        return cls(
+            family, recipe.ancestor.arch, dict(recipe.ancestor.kwargs), dataset=recipe.dataset,
+            size=recipe.size, fit=replace(recipe.fit, seed=seed), seed=seed, weights=recipe.weights,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ class AncestryCard:
     """What an ancestry model is and what it knows; travels in its file.
 
     Attributes:
-        classes: names of the base classes, in the order of the head's outputs.
-        images_seen: training images times epochs.
-        accuracy: on held-out images of the base classes, after the last epoch.
+        classes: names of the base classes, in the order of the head's outputs; of an adopted model the
+            outputs' numbers.
+        images_seen: training images times epochs; 0 of an adopted model.
+        accuracy: on held-out images of the base classes, after the last epoch; None if not measured here.
         seconds: wall time of training, on `device`.
         weight_hash: SHA-256 of all weights (`train.weight_hash`).
+        origin: where adopted weights are from; empty for those trained here.
+        fresh_head: the head is random, since the adopted weights have none.
     """
 
     family: str
@@ -100,23 +103,34 @@ class AncestryCard:
     classes: tuple[str, ...]
     normalize: Normalize
     images_seen: int
-    accuracy: Score
+    accuracy: Score | None
     seconds: float
     device: str
     versions: dict[str, str]
     weight_hash: str
     config_key: str
     seed: int
+    origin: str = ""
+    fresh_head: bool = False
 
     def __str__(self) -> str:
-        lines = {
-            "architecture": f"{self.arch} {self.arch_kwargs or ''}".strip(),
-            "knows": f"{len(self.classes)} classes of {self.dataset}: {' '.join(self.classes)}",
-            "images seen": f"{self.images_seen:,}",
-            "held-out accuracy": str(self.accuracy),
-            "trained in": f"{self.seconds:.0f} s on {self.device}",
-            "weights": self.weight_hash[:16],
-        }
+        lines = {"architecture": f"{self.arch} {self.arch_kwargs or ''}".strip()}
+        if self.origin:
+            head = "fresh head, random" if self.fresh_head else "head of its own"
+            lines |= {
+                "adopted from": self.origin,
+                "knows": f"what it learned elsewhere; {head}: {len(self.classes)} outputs",
+                "for": f"the split of {self.dataset}",
+                "held-out accuracy": "not measured here",
+            }
+        else:
+            lines |= {
+                "knows": f"{len(self.classes)} classes of {self.dataset}: {' '.join(self.classes)}",
+                "images seen": f"{self.images_seen:,}",
+                "held-out accuracy": str(self.accuracy or "not measured here"),
+                "trained in": f"{self.seconds:.0f} s on {self.device}",
+            }
+        lines["weights"] = self.weight_hash[:16]
         return "\n".join(f"{name:>18}: {text}" for name, text in lines.items())
 
     @classmethod
@@ -127,7 +141,7 @@ class AncestryCard:
                 **fields,
                 "classes": tuple(fields["classes"]),
                 "normalize": Normalize(*(tuple(v) for v in fields["normalize"].values())),
-                "accuracy": Score(**fields["accuracy"]),
+                "accuracy": Score(**fields["accuracy"]) if fields["accuracy"] else None,
             }
         )
 
@@ -145,11 +159,13 @@ class Ancestor:
         """What it is condensed on: training images of its split's open-world classes.
 
         Returns:
-            (images uint8 (N, C, H, W), labels int64 (N,)), of its own dataset and size.
+            (images uint8 (N, C, H, W), labels int64 (N,)), of its own dataset and size; pictures on disk are
+            decoded into memory, since every criterion draws from them again and again.
         """
         classes = data.split(self.card.dataset, self.card.split_seed).open_world
         images = data.load(self.card.dataset, self.card.size, progress=progress)
-        return images.of(classes, held_out=False)
+        found, labels = images.of(classes, held_out=False)
+        return data.decoded(found), labels
 
     def save(self, path: Path | str) -> Path:
         """Write weights, card and learning curve to one safetensors file."""

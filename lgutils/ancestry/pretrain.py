@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from lgutils import data, files, models, train
+from lgutils.ancestry.adopt import adopt
 from lgutils.ancestry.model import (
     Ancestor,
     AncestryCard,
@@ -23,7 +24,7 @@ def accumulate(
     device_name: str | None = None,
     progress: bool = True,
 ) -> Ancestor:
-    """Give the ancestry model of a configuration: shipped, cached, or trained now.
+    """Give the ancestry model of a configuration: adopted, shipped, cached, or trained now.
 
     Args:
         config: usually `AncestryConfig.preset("cnn")` or `("vit")`.
@@ -34,6 +35,8 @@ def accumulate(
         An `Ancestor` in evaluation mode. A model trained here is cached, and a training that was
         interrupted is resumed by the same call.
     """
+    if config.weights:
+        return adopt(config)
     cached = files.cache_dir() / f"ancestor-{config.family}-{config.key}.safetensors"
     for path in () if fresh else (shipped_path(config.family), cached):
         if path.is_file():
@@ -43,7 +46,8 @@ def accumulate(
     ancestor = pretrain(
         config, device_name=device_name, progress=progress, checkpoint=cached.with_suffix(".ckpt")
     )
-    ancestor.save(cached)
+    if train.is_main():
+        ancestor.save(cached)
     return ancestor
 
 
@@ -54,8 +58,14 @@ def pretrain(
     progress: bool = True,
     checkpoint: Path | None = None,
 ) -> Ancestor:
-    """Train an ancestry model on the base classes, whatever is shipped or cached."""
-    images = data.load(config.dataset, config.size, progress=progress)
+    """Train an ancestry model on the base classes, whatever is shipped or cached.
+
+    All processes of a launch call this together, see `train.fit`; each gets the same ancestor. What they
+    find on disk, images and checkpoint, lies in a folder that all machines share.
+    """
+    together = train.join(device_name)
+    with together.main_first():
+        images = data.load(config.dataset, config.size, progress=progress and together.main)
     classes = data.split(config.dataset, config.split_seed).base
     training, held = images.of(classes, held_out=False), images.of(classes, held_out=True)
     if not len(training[1]):
@@ -67,7 +77,7 @@ def pretrain(
         model, training, normalize, config.fit, test=held, device_name=device_name,
         checkpoint=checkpoint, progress=f"accumulating ({config.family})" if progress else None,
     )  # fmt: skip
-    where = next(fitted.model.parameters()).device
+    title = device_title(together.device)
     card = AncestryCard(
         family=config.family,
         arch=config.arch,
@@ -80,7 +90,7 @@ def pretrain(
         images_seen=len(training[1]) * config.fit.epochs,
         accuracy=fitted.score,
         seconds=round(max(fitted.seconds, time.perf_counter() - began), 1),
-        device=device_title(where),
+        device=title if together.size == 1 else f"{together.size} x {title}",
         versions=versions(),
         weight_hash=train.weight_hash(fitted.model),
         config_key=config.key,

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from lgutils import blocks, files, models, scale, train
+from lgutils import blocks, data, files, models, recipes, train
 from lgutils.ancestry import Ancestor
 from lgutils.condense import norm
 from lgutils.condense.bilevel import MODES, SGD, Hypergradient, gradients, hypergradient
@@ -26,6 +26,7 @@ from lgutils.condense.matching import Matching, PairWeights, Targets
 from lgutils.errors import UserError, unknown
 
 PROTOCOLS = ("clean", "paper")
+LATER = {"taps": None, "slots": None, "shift": 0, "flip": False, "rotate": 0.0}  # not in old keys
 Images = tuple[Tensor, Tensor]
 Meta = tuple[Tensor, Targets]
 
@@ -46,7 +47,7 @@ class CondenseConfig:
 
     Attributes:
         arch, arch_kwargs: the pseudo-descendant, any timm model.
-        pairs: (m, n) positions of ancestor and pseudo-descendant blocks to compare; None for all.
+        pairs: (m, n) positions among the compared layers of ancestor and pseudo-descendant; None for all.
         iterations: meta-iterations, one for each training batch.
         inner_steps: T, matching steps of a rollout (paper: 5 for CNNs, 2 for ViTs).
         gamma: weight of the matching loss in the lasting step (paper: 1.0 for CNNs, 0.1 for ViTs).
@@ -58,6 +59,10 @@ class CondenseConfig:
         adapter: "conv" or "identity" (the reference's choice for ViTs).
         keep: share of the last iterations over which lambda is averaged.
         seed: pseudo-descendant, adapters, pair weights and batches.
+        taps, slots: names of the layers of ancestor and pseudo-descendant to compare; None for all blocks.
+            A stem may be among them.
+        shift, flip, rotate: augmentation of the lasting steps' training batches, see `data.Batches`. Meta
+            batches, and those of J under "clean", stay as they are.
     """
 
     arch: str = "learngene_vgg"
@@ -79,6 +84,11 @@ class CondenseConfig:
     adapter: str = "conv"
     keep: float = 0.25
     seed: int = 0
+    taps: tuple[str, ...] | None = None
+    slots: tuple[str, ...] | None = None
+    shift: int = 0
+    flip: bool = False
+    rotate: float = 0.0
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
@@ -95,39 +105,30 @@ class CondenseConfig:
 
     @property
     def key(self) -> str:
-        """Hex digest of the configuration."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """Hex digest of the configuration; what came later is left out at its default."""
+        told = {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def preset(
-        cls, family: str, scale_name: str | None = None, protocol: str = "clean", *, seed: int = 0
+        cls,
+        family: str,
+        scale_name: str | None = None,
+        protocol: str = "clean",
+        *,
+        seed: int = 0,
+        dataset: str | None = None,
     ) -> "CondenseConfig":
-        """The pseudo-descendant and schedule of a family: half the ancestor's blocks."""
-        scale.family(family)
-        quick = scale.current(scale_name) == "quick"
-        archs = {
-            ("cnn", True): ("learngene_vgg", {"stages": [1, 1, 1, 1]}),
-            ("vit", True): ("learngene_vit", {"depth": 4}),
-            # the convolutions of the reference's VGG9
-            ("cnn", False): (
-                "learngene_vgg",
-                {"stages": [1, 1, 2, 2, 2], "widths": [64, 128, 256, 512, 512]},
-            ),
-            ("vit", False): (
-                "vit_small_patch16_224",
-                {"img_size": 32, "patch_size": 4, "depth": 6},
-            ),
-        }
-        arch, kwargs = archs[family, quick]
-        steps = {"inner_steps": 2 if quick or family == "vit" else 5}
-        paper = {"lr": 0.1, "meta_lr": 1e-4, "meta_weight_decay": 1e-4}
-        if family == "vit":
-            paper |= {"gamma": 0.1, "distance": "l1", "adapter": "identity"}
-        extra = paper if protocol == "paper" else {}
-        iterations = 150 if quick else 5000
-        return cls(
-            arch, kwargs, protocol=protocol, iterations=iterations, seed=seed, **steps, **extra
-        )
+        """The pseudo-descendant and schedule of a family, as `recipes.find` has them.
+
+        Args:
+            family: "custom" gives a small model for an ancestor of any kind.
+            dataset: the one condensed on, if it is not the recipe's.
+        """
+        recipe = recipes.find(family, scale_name, dataset)
+        fields = {**recipe.condensing, **(recipe.reference if protocol == "paper" else {})}
+        pseudo = recipe.pseudo
+        return cls(pseudo.arch, dict(pseudo.kwargs), protocol=protocol, seed=seed, **fields)
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ class Condensed:
     """What condensing found.
 
     Attributes:
-        layers: the ancestor's blocks, m = 0, 1, ...
-        slots: the pseudo-descendant's blocks, n = 0, 1, ...
+        layers: the ancestor's compared layers, m = 0, 1, ...; a stem may be among them.
+        slots: the pseudo-descendant's, n = 0, 1, ...
         pairs: (m, n) of each column of the traces.
         trace: (iterations, pairs) batch means of lambda.
         distances: (iterations, pairs) batch means of the distances.
@@ -186,8 +187,10 @@ class Condenser:
         self.meta = tuple(t.to(where) for t in meta)
         self.descendant = norm.cheapened(self._new_descendant()).to(where).train()
         source = ancestor.model if where.type == "cpu" else models.copied(ancestor.model).to(where)
+        taps = config.taps or blocks.block_names(source)
+        slots = config.slots or blocks.block_names(self.descendant)
         self.matching = Matching(
-            source, self.descendant, blocks.block_names(source), blocks.block_names(self.descendant),
+            source, self.descendant, taps, slots,
             self._batch(self.training, 0)[0], pairs=config.pairs, standardise=self.clean,
             distance=config.distance, adapter=config.adapter,
         )  # fmt: skip
@@ -214,13 +217,24 @@ class Condenser:
         classes = int(labels.max()) + 1
         return models.create(self.config.arch, classes, seed=self.config.seed, **kwargs)
 
-    def _batch(self, images: Images, number: int) -> Images:
+    def _batch(self, images: Images, number: int, augment: bool = False) -> Images:
         """Batch `number`: a function of the seed and the number alone, so a run can be resumed."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
         rows = torch.randperm(len(images[1]), generator=generator)[: self.config.batch_size]
         rows = rows.to(self.where)
-        x = self.normalize(images[0][rows])
+        drawn = images[0][rows]
+        if augment:
+            drawn = self._augmented(drawn, generator)
+        x = self.normalize(drawn)
         return x.contiguous(memory_format=torch.channels_last), images[1][rows]
+
+    def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        images = data.shifted(images, self.config.shift, generator)
+        if self.config.flip:
+            images = data.flipped(images, generator)
+        if self.config.rotate:
+            images = data.rotated(images, self.config.rotate, generator)
+        return images
 
     def _meta_batch(self) -> Meta:
         """The rollout's matching batch with the ancestor's targets for it."""
@@ -290,8 +304,14 @@ class Condenser:
         1 a lasting SGD step on CE + gamma * L_match; 2 a rollout: T matching steps and one CE step;
         3 J after it; 4 dJ/dphi and an Adam step on phi; 5 the rollout is thrown away.
         """
+        cuda = [self.where] if self.where.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):  # for pds with dropout
+            torch.manual_seed(self.config.seed * 1_000_003 + self.done)
+            return self._step()
+
+    def _step(self) -> float:
         meta = self._meta_batch()
-        x, y = self._batch(self.training, self.done + 1)
+        x, y = self._batch(self.training, self.done + 1, augment=True)
         self._lasting_step(x, y, meta)
 
         lam = self.weights(meta[1].pooled)

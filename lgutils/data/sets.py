@@ -1,5 +1,6 @@
 """Labelled images, the roles of their classes, and how bytes become the model's input."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lgutils import files
+from lgutils.data.pictures import Pictures, decoded
 from lgutils.errors import UserError
 
 
@@ -16,19 +18,21 @@ class ImageSet:
 
     Attributes:
         name: the dataset's name.
-        images: (N, C, H, W) uint8, on the CPU.
+        images: (N, C, H, W) uint8, on the CPU; `Pictures` if they are too many for memory.
         labels: (N,) int64, positions in `classes`.
         classes: class names.
         held_out: (N,) bool; held-out images are never trained on.
+        skipped: files that were left out, since they cannot be read.
     """
 
     name: str
-    images: Tensor
+    images: Tensor | Pictures
     labels: Tensor
     classes: tuple[str, ...]
     held_out: Tensor
+    skipped: tuple[str, ...] = ()
 
-    def of(self, classes: tuple[int, ...], *, held_out: bool) -> tuple[Tensor, Tensor]:
+    def of(self, classes: tuple[int, ...], *, held_out: bool) -> tuple[Tensor | Pictures, Tensor]:
         """Images of some classes, relabelled 0..len(classes)-1 in the order given."""
         lookup = torch.full((len(self.classes),), -1)
         lookup[list(classes)] = torch.arange(len(classes))
@@ -70,25 +74,28 @@ class Normalize:
     std: tuple[float, ...]
 
     @classmethod
-    def measured(cls, images: Tensor) -> "Normalize":
+    def measured(cls, images: Tensor | Pictures) -> "Normalize":
         """Measure (N, C, H, W) uint8 images; rounded to four digits so that it can be written down."""
         n = images.numel() // images.shape[1]
-        counts = [torch.bincount(c.reshape(-1).long(), minlength=256) for c in images.unbind(1)]
+        counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+        for part in images.split(1000):
+            flat = (channel.reshape(-1).long() for channel in part.cpu().unbind(1))
+            counts += torch.stack([torch.bincount(c, minlength=256) for c in flat])
         level = torch.arange(256, dtype=torch.float64) / 255
         mean = [float((level * c).sum() / n) for c in counts]
         std = [float(((level - m) ** 2 * c).sum() / n) ** 0.5 for c, m in zip(counts, mean)]
         return cls(tuple(round(m, 4) for m in mean), tuple(round(max(s, 1e-3), 4) for s in std))
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor | Pictures) -> Tensor:
         """(B, C, H, W) uint8 -> float32 with about zero mean and unit variance."""
         if images.shape[1] != len(self.mean):
             raise UserError(
                 f"The images have {images.shape[1]} channels, the model expects {len(self.mean)}. "
                 "Convert them (for grey images repeat the channel)."
             )
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device).view(shape)
-        std = torch.tensor(self.std, device=images.device).view(shape)
+        images, shape = decoded(images), (1, -1, 1, 1)
+        mean = torch.tensor(self.mean).to(images.device, non_blocking=True).view(shape)
+        std = torch.tensor(self.std).to(images.device, non_blocking=True).view(shape)
         return (images.float() / 255 - mean) / std
 
 
@@ -106,12 +113,17 @@ def describe(data: ImageSet, classes: Split) -> dict[str, int]:
 def export(
     data: ImageSet, folder: Path | str, classes: tuple[int, ...], per_class: int = 5
 ) -> Path:
-    """Write some images as PNG, one folder a class (the layout of torchvision's ImageFolder)."""
+    """Write some images as PNG, one folder a class (the layout of torchvision's ImageFolder).
+
+    Folders are named by number and class; those of glyphs by the character's code, U+0041.
+    """
     from PIL import Image
 
-    folder = Path(folder)
+    folder, glyphs = Path(folder), data.name.partition("@")[0] == "glyphs"
     for c in classes:
-        target = folder / f"{c:03d}_U+{ord(data.classes[c][0]):04X}"
+        name = data.classes[c]
+        name = f"U+{ord(name[0]):04X}" if glyphs else re.sub(r"[^\w.-]+", "_", name)
+        target = folder / f"{c:03d}_{name}"
         target.mkdir(parents=True, exist_ok=True)
         for i, row in enumerate((data.labels == c).nonzero()[:per_class, 0].tolist()):
             image = data.images[row].permute(1, 2, 0).numpy()

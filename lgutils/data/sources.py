@@ -1,4 +1,7 @@
-"""Where images come from: the embedded glyphs and digits, cached, never downloaded."""
+"""Where images come from: drawn, shipped, or found in the data folder; never downloaded here."""
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -6,47 +9,73 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lgutils import files, glyphs
+from lgutils.data import archives, listing, settle
+from lgutils.data.decode import Files
+from lgutils.data.names import Dataset
+from lgutils.data.pictures import Pictures
 from lgutils.data.sets import ImageSet, Split
 from lgutils.errors import unknown
 
-SIZES = {"quick": 240, "full": glyphs.IMAGES_PER_CLASS}  # glyphs of each class
-DATASETS = ("glyphs", "digits")
+SIZES = {"rehearsal": 24, "quick": 240, "full": glyphs.IMAGES_PER_CLASS}  # glyphs of each class
+PIXELS = {"mini-imagenet": 84, "flowers102": 84}  # unless @PIXELS says something else
 
 
 def split(dataset: str, seed: int = 0) -> Split:
     """The class split of a dataset: 64 / 16 / 20 for glyphs; every digit class is novel.
 
+    cifar100 has the classes of arXiv 2106.06788, mini-imagenet and folders with three parts have those
+    of the parts, whatever the seed. flowers102 is dealt 64 / 16 / 22, other folders 64 : 16 : 20 in
+    proportion. Every class of fashion-mnist is novel.
+
     Args:
-        dataset: "glyphs" or "digits".
+        dataset: see `Dataset.parse`.
         seed: another seed deals the classes out anew.
     """
-    if dataset == "digits":
+    wanted = Dataset.parse(dataset)
+    if wanted.name in ("digits", "fashion-mnist"):
         return Split(novel=tuple(range(10)))
-    if dataset != "glyphs":
-        raise unknown("dataset", dataset, DATASETS)
-    order = np.random.default_rng(seed).permutation(len(glyphs.CHARACTERS)).tolist()
-    return Split(*(tuple(sorted(part)) for part in (order[:64], order[64:80], order[80:])))
+    if wanted.name == "cifar100":
+        return archives.cifar_split()
+    if wanted.name in ("mini-imagenet", "folder"):
+        return listing.split(wanted, seed)
+    count = len(glyphs.CHARACTERS) if wanted.name == "glyphs" else 102
+    return listing.dealt(count, seed, 64, 16)
 
 
 def load(dataset: str = "glyphs", size: str = "quick", *, progress: bool = False) -> ImageSet:
-    """Load a dataset, rendering and caching it if needed. Nothing is downloaded.
+    """Load a dataset; glyphs are drawn and cached if needed. Nothing is downloaded: see `download`.
 
-    Every sixth image of a class is held out. The quick images are the first ones of the full set, in
-    the same roles, so nothing leaks from one size to the other.
+    Every sixth image of a class is held out; of digits every second; of cifar100 and fashion-mnist
+    the official test images. The quick images are the first ones of the full set, in the same roles
+    and proportions, so nothing leaks from one size to the other.
+
+    Sets of more than `settle.LIMIT` bytes come as `Pictures`, which are decoded when they are used; they
+    are read once to the end before the first use, and what was found is kept in the cache folder.
 
     Args:
-        dataset: "glyphs" (100 classes, 32x32 RGB) or "digits" (scikit-learn's 1,797 real handwritten
-            digits, upscaled to 32x32 and repeated to three channels).
-        size: glyphs only: "quick" (240 images a class) or "full" (600).
-        progress: show a bar while rendering.
+        dataset: see `Dataset.parse`. "glyphs" (100 classes, 32x32 RGB), "digits" (scikit-learn's 1,797
+            real handwritten digits, upscaled to 32x32 and repeated to three channels), "cifar100",
+            "fashion-mnist", "flowers102", "mini-imagenet", "folder:PATH"; with @84 scaled to 84x84.
+        size: "rehearsal" (at most 24 images a class), "quick" (at most 240) or "full" (all; 600 of
+            glyphs).
+        progress: show a bar while drawing or decoding.
+    Raises:
+        UserError: unknown or missing dataset, damaged files, more than 1 % of unreadable pictures.
     """
-    if dataset == "digits":
-        return _digits()
-    if dataset != "glyphs":
-        raise unknown("dataset", dataset, DATASETS)
+    wanted = Dataset.parse(dataset)
     if size not in SIZES:
         raise unknown("size", size, SIZES)
-    n = SIZES[size]
+    if wanted.name == "glyphs":
+        found = replace(_glyphs(SIZES[size], progress), name=str(wanted))
+    else:
+        found = _READERS[wanted.name](wanted)
+        if size != "full":
+            found = settle.thinned(found, SIZES[size])
+    pixels = wanted.pixels or PIXELS.get(wanted.name)
+    return settle.settled(found, pixels, progress)
+
+
+def _glyphs(n: int, progress: bool) -> ImageSet:
     images = torch.from_numpy(_cached_glyphs(n, progress)).flatten(0, 1)
     labels = torch.arange(len(glyphs.CHARACTERS)).repeat_interleave(n)
     held_out = (torch.arange(n) % 6 == 5).repeat(len(glyphs.CHARACTERS))
@@ -78,7 +107,7 @@ def _cached_glyphs(per_class: int, progress: bool) -> np.ndarray:
     return images
 
 
-def _digits() -> ImageSet:
+def _digits(dataset: Dataset) -> ImageSet:
     """Source: E. Alpaydin, C. Kaynak, UCI ML repository, as shipped by scikit-learn (8x8, 0 to 16)."""
     from sklearn.datasets import load_digits
 
@@ -91,4 +120,22 @@ def _digits() -> ImageSet:
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for c in range(10):  # every second image of a class: plenty of both for few-shot tasks
         held_out[(labels == c).nonzero()[1::2, 0]] = True
-    return ImageSet("digits", images, labels, tuple("0123456789"), held_out)
+    return ImageSet(str(dataset), images, labels, tuple("0123456789"), held_out)
+
+
+def _listed(found: listing.Listing, dataset: Dataset) -> ImageSet:
+    """Pictures whose size is not yet known."""
+    source = Files(str(found.root), found.names, (0, 0))
+    return ImageSet(
+        str(dataset), Pictures.of(source), found.labels, found.classes, found.held_out
+    )  # fmt: skip
+
+
+_READERS: dict[str, Callable[[Dataset], ImageSet]] = {
+    "digits": _digits,
+    "cifar100": archives.cifar100,
+    "fashion-mnist": archives.fashion_mnist,
+    "flowers102": lambda dataset: _listed(listing.flowers102(dataset), dataset),
+    "mini-imagenet": lambda dataset: _listed(listing.listing(dataset), dataset),
+    "folder": lambda dataset: _listed(listing.listing(dataset), dataset),
+}

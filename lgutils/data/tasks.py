@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgutils.data.pictures import decoded
 from lgutils.data.sets import ImageSet
 from lgutils.errors import UserError
 
@@ -72,4 +73,4 @@ class Task:
     @staticmethod
     def _gather(data: ImageSet, rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         labels = torch.cat([torch.full((len(r),), i) for i, r in enumerate(rows)])
-        return data.images[torch.from_numpy(np.concatenate(rows))], labels
+        return decoded(data.images[torch.from_numpy(np.concatenate(rows))]), labels

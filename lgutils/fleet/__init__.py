@@ -2,10 +2,11 @@
 
 `jobs` says what a job is and trains one, `store` keeps rows so that a killed sweep goes on where it was,
 `stack` trains many jobs of one architecture in one go, `backends` spreads jobs over processes or stacks,
-`tuning` finds every arm's learning rate.
+`cluster` over machines, `tuning` finds every arm's learning rate.
 """
 
 from lgutils.fleet.backends import BACKENDS, run
+from lgutils.fleet.cluster import part
 from lgutils.fleet.jobs import (
     ARMS,
     FEW_SHOT,
@@ -32,6 +33,7 @@ __all__ = [
     "accuracies",
     "ancestor_of",
     "grid",
+    "part",
     "prepare",
     "run",
     "run_job",

@@ -1,8 +1,8 @@
-"""Run jobs: one after another, in processes of one thread, or stacked; the rows are the same.
+"""Run jobs: one after another, in processes of one thread, stacked, or on a cluster; the rows are the same.
 
-"Same" means: equal to the bit between serial and processes on one machine; stacked, the sums run in
-another order, so weights differ by rounding (tested: logits within 1e-3 after training) and accuracies by a
-few test images. Dropout draws differ too; the course's descendants have none.
+"Same" means: equal to the bit between serial, processes and Ray's CPU tasks on one kind of machine; stacked,
+the sums run in another order, so weights differ by rounding (tested: logits within 1e-3 after training) and
+accuracies by a few test images. Dropout draws differ too; the course's descendants have none.
 """
 
 import multiprocessing
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import torch
@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from lgutils import train
 from lgutils.errors import UserError, unknown
-from lgutils.fleet import stack
+from lgutils.fleet import cluster, stack
 from lgutils.fleet.jobs import Job, Row, check, run_job
 from lgutils.fleet.store import Results
 
-BACKENDS = ("auto", "serial", "processes", "vmap")
+BACKENDS = ("auto", "serial", "processes", "vmap", "ray")
 FEW = 16  # fewer jobs than this are not worth measuring, or starting processes for
 
 
@@ -41,13 +41,14 @@ def run(
     Args:
         results: rows found there are not made again, and each finished row is stored at once, so a run
             that was killed goes on where it was.
-        backend: "serial", "processes" (one thread each), "vmap" (jobs of one architecture stacked), or
-            "auto", which times the others on this machine and takes the fastest
-            for each architecture.
-        workers: processes; None for one a CPU core. With 0 everything stays in this process.
+        backend: "serial", "processes" (one thread each), "vmap" (jobs of one architecture stacked),
+            "ray" (a cluster, see `cluster.run`), or "auto": Ray if RAY_ADDRESS names a cluster, else
+            the fastest of the first three for each architecture, as timed on this machine.
+        workers: processes, or CPUs where Ray starts on this machine; None for one a CPU core. With 0
+            everything but "ray" stays in this process.
         progress: title of a progress bar.
     Raises:
-        UserError: an unknown backend, something that is not a job, a worker that died.
+        UserError: an unknown backend, something that is not a job, a worker that died, Ray missing.
     """
     jobs = list(jobs)
     check(jobs)
@@ -60,8 +61,8 @@ def run(
         total=len(done) + len(pending), initial=len(done), desc=progress, unit="job",
         disable=progress is None, smoothing=0.05,
     )  # fmt: skip
-    with bar:
-        for rows in _rows(pending, backend, workers):
+    with bar, closing(_rows(pending, backend, workers)) as finished:  # a stop ends the workers too
+        for rows in finished:
             if results is not None:
                 results.add(rows)
             done |= {row.job.key: row for row in rows}
@@ -76,6 +77,8 @@ def _rows(jobs: Sequence[Job], backend: str, workers: int) -> Iterator[list[Row]
         if name == "vmap":
             for group in stack.groups(part):
                 yield from stack.run(group)
+        elif name == "ray" and part:
+            yield from cluster.run(part, workers)
         elif name == "processes" and workers > 0 and part:
             yield from _in_processes(part, workers)
         else:
@@ -141,10 +144,12 @@ def choose(jobs: Sequence[Job], workers: int) -> dict[str, list[Job]]:
     """The fastest backend for each architecture on this machine, measured on shortened jobs.
 
     On a CPU, processes are taken to multiply the serial rate by their number. Too few jobs to be worth
-    measuring go with the rest, or stay serial.
+    measuring go with the rest, or stay serial. Where RAY_ADDRESS names a cluster, it takes all.
     """
     if len(jobs) < FEW:
         return {"serial": list(jobs)}
+    if workers and os.environ.get("RAY_ADDRESS"):
+        return {"ray": list(jobs)}
     kinds: dict[tuple, list[Job]] = {}
     for job in jobs:
         kinds.setdefault((job.family, job.scale, job.method == "full fine-tune"), []).append(job)

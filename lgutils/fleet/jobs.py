@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 import lgutils
-from lgutils import ancestry, data, distill, inherit, learngene, train
+from lgutils import ancestry, data, distill, inherit, learngene, recipes, train
 from lgutils.ancestry import Ancestor, AncestryConfig
 from lgutils.data import Episode, ImageSet, Task
 from lgutils.errors import UserError, unknown
 from lgutils.inherit import Descendant
 from lgutils.learngene import Learngene
+from lgutils.recipes import FEW_SHOT
 from lgutils.train import FitConfig, Fitted
 
-FEW_SHOT = FitConfig(epochs=20, batch_size=25, lr=3e-3, shift=3, log_every=1000)
 ARMS = (*inherit.METHODS, "distillation")
 DRAWN = ("random layers", "shuffled")  # controls that the job's seed draws
 
@@ -32,17 +32,19 @@ class Job:
     """One descendant to train.
 
     Attributes:
-        family: whose ancestor: "cnn" or "vit".
+        family: whose ancestor, see `recipes.find`.
         method: a name in `ARMS`.
         layers: blocks of the learngene (for the baselines: how many, and their descendant's shape).
         task: the few-shot task.
-        dataset, pool: "glyphs" or "digits"; "novel" or "open_world" classes.
-        arch_kwargs: the descendant's, laid over the ancestor's.
+        dataset, pool: see `data.load`; "novel" or "open_world" classes.
+        arch_kwargs: the descendant's; without `arch` laid over the ancestor's.
         fit: how to train.
         seed: the descendant's fresh layers and the control's draw.
-        scale: of the ancestor and of the images: "quick" or "paper".
+        scale: of the ancestor and of the images, see `scale.SCALES`.
         ancestor_seed: which of the ancestors; 0 is the shipped one at quick scale.
         log_at: epochs after which to evaluate; the last one always.
+        arch: the descendant's architecture; None for the ancestor's.
+        ancestor_data: what the ancestor learns from; empty for the recipe's dataset.
     """
 
     family: str
@@ -57,6 +59,8 @@ class Job:
     scale: str = "quick"
     ancestor_seed: int = 0
     log_at: tuple[int, ...] = ()
+    arch: str | None = None
+    ancestor_data: str = ""
 
     def __post_init__(self):
         if self.method not in ARMS:
@@ -67,7 +71,9 @@ class Job:
     @property
     def ancestry(self) -> AncestryConfig:
         """The configuration of the ancestor."""
-        return AncestryConfig.preset(self.family, self.scale, seed=self.ancestor_seed)
+        return AncestryConfig.preset(
+            self.family, self.scale, seed=self.ancestor_seed, dataset=self.ancestor_data or None
+        )
 
     @property
     def key(self) -> str:
@@ -160,8 +166,8 @@ def _with(job: Job, name: str, value: Any, seeded: bool) -> Job:
 
 
 @lru_cache(maxsize=8)
-def _ancestor(config_key: str, family: str, scale: str, seed: int) -> Ancestor:
-    config = AncestryConfig.preset(family, scale, seed=seed)
+def _ancestor(config_key: str, family: str, scale: str, seed: int, dataset: str) -> Ancestor:
+    config = AncestryConfig.preset(family, scale, seed=seed, dataset=dataset or None)
     return ancestry.accumulate(config, progress=False)
 
 
@@ -171,11 +177,13 @@ def _images(dataset: str, size: str) -> ImageSet:
 
 
 @lru_cache(maxsize=256)
-def _source(job_ancestry: tuple, layers: tuple[str, ...], method: str, draw: int) -> Learngene:
+def _source(
+    which: tuple, layers: tuple[str, ...], method: str, draw: int, arch: str | None, kwargs: str
+) -> Learngene:
     """What a method inherits; shared by all jobs that inherit the same."""
-    ancestor = _ancestor(*job_ancestry)
-    gene = learngene.extract(ancestor, layers)
-    return inherit.source(method, ancestor, gene, draw)
+    ancestor, (_, family, scale, *_) = _ancestor(*which), which
+    gene = learngene.extract(ancestor, layers, travels=recipes.find(family, scale).travels)
+    return inherit.source(method, ancestor, gene, draw, arch, **json.loads(kwargs))
 
 
 def ancestor_of(job: Job) -> Ancestor:
@@ -184,7 +192,7 @@ def ancestor_of(job: Job) -> Ancestor:
 
 
 def _which(job: Job) -> tuple:
-    return job.ancestry.key, job.family, job.scale, job.ancestor_seed
+    return job.ancestry.key, job.family, job.scale, job.ancestor_seed, job.ancestor_data
 
 
 def prepare(job: Job) -> Prepared:
@@ -193,9 +201,12 @@ def prepare(job: Job) -> Prepared:
     images = _images(job.dataset, "full" if job.scale == "paper" else "quick")
     episode = job.task.draw(images, getattr(data.split(job.dataset), job.pool))
     method = "scratch" if job.method == "distillation" else job.method
-    inherited = _source(_which(job), job.layers, method, job.seed if method in DRAWN else 0)
+    inherited = _source(
+        _which(job), job.layers, method, job.seed if method in DRAWN else 0, job.arch,
+        json.dumps(job.arch_kwargs),
+    )  # fmt: skip
     descendant = inherit.born(
-        method, inherited, num_classes=job.task.n_way, seed=job.seed, **job.arch_kwargs
+        method, inherited, job.arch, num_classes=job.task.n_way, seed=job.seed, **job.arch_kwargs
     )
     return Prepared(job, ancestor, episode, descendant)
 

@@ -36,7 +36,7 @@ def groups(jobs: Sequence[Job]) -> list[list[Job]]:
     for job in jobs:
         key = (
             *(job.family, job.scale, job.dataset, job.ancestor_seed, job.fit, job.log_at),
-            *(job.task.n_way, job.task.k_shot, str(job.arch_kwargs)),
+            *(job.task.n_way, job.task.k_shot, job.arch, str(job.arch_kwargs), job.ancestor_data),
             job.method == "full fine-tune",  # keeps the ancestor's own architecture
             *(() if stackable(job) else (job.key,)),
         )

@@ -54,7 +54,26 @@ class Results:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Store rows: all of them or, if the process dies meanwhile, none."""
-        lines = [(row.job.key, json.dumps(_outcome(row))) for row in rows]
+        self._insert([(row.job.key, json.dumps(_outcome(row))) for row in rows])
+
+    def absorb(self, paths: Iterable[Path | str]) -> int:
+        """Take over the rows of other results files, which stay as they are; returns how many were new.
+
+        A key that is stored already is left alone, so a file may be absorbed again. The others should
+        be finished: on a network disk without locks a file must not be read while it is written.
+
+        Raises:
+            UserError: a file is missing, or is not a results file.
+        """
+        before = len(self)
+        for path in map(Path, paths):
+            if not path.is_file():
+                raise UserError(f"There is no results file {path}. Check the name.")
+            with Results(path) as other:
+                self._insert(list(other._stored().items()))
+        return len(self) - before
+
+    def _insert(self, lines: list[tuple[str, str]]) -> None:
         try:
             with self._db:
                 self._db.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", lines)
@@ -66,14 +85,17 @@ class Results:
 
     def find(self, jobs: Sequence[Job]) -> dict[str, Row]:
         """The stored rows of these jobs, by key."""
+        stored, keyed = self._stored(), {job.key: job for job in jobs}
+        return {key: _row(job, stored[key]) for key, job in keyed.items() if key in stored}
+
+    def _stored(self) -> dict[str, str]:
+        """Key -> outcome as JSON."""
         try:
-            stored = dict(self._db.execute("SELECT key, outcome FROM rows"))
+            return dict(self._db.execute("SELECT key, outcome FROM rows"))
         except sqlite3.Error as error:
             raise UserError(
                 f"{self.path} is damaged ({error}). Delete it to start anew."
             ) from error
-        keyed = {job.key: job for job in jobs}
-        return {key: _row(job, stored[key]) for key, job in keyed.items() if key in stored}
 
 
 def _outcome(row: Row) -> dict[str, Any]:

@@ -4,10 +4,11 @@ The open-world classes are never those of a reported task.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from lgutils import ancestry, files
 from lgutils.errors import UserError
@@ -19,7 +20,14 @@ from lgutils.train import FitConfig
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNING_TASKS = tuple(range(1000, 1006))  # open-world tasks; never the tasks that are reported
 LONG = "scratch, 5x steps"  # the arm that a sceptic asks for
-FITS = {**dict.fromkeys(ARMS, FEW_SHOT), LONG: replace(FEW_SHOT, epochs=5 * FEW_SHOT.epochs)}
+
+
+def fits(fit: FitConfig = FEW_SHOT) -> dict[str, FitConfig]:
+    """How each arm trains before its learning rate is tuned: alike, but for the one with five times the steps."""
+    return {**dict.fromkeys(ARMS, fit), LONG: replace(fit, epochs=5 * fit.epochs)}
+
+
+FITS = fits()
 
 
 def method_of(arm: str) -> str:
@@ -32,11 +40,18 @@ def tuned_path(scale_name: str = "quick") -> Path:
     return ancestry.shipped_path("cnn").with_name(f"learning-rates-{scale_name}.json")
 
 
-def tuned_fit(family: str, arm: str, *, path: Path | None = None) -> FitConfig:
-    """The few-shot configuration with the arm's own learning rate, tuned on open-world classes."""
+def tuned_fit(
+    family: str, arm: str, *, path: Path | None = None, untuned: Mapping[str, FitConfig] = FITS
+) -> FitConfig:
+    """The few-shot configuration with the arm's own learning rate, tuned on open-world classes.
+
+    Args:
+        path: what `tune` wrote; None for the shipped file.
+        untuned: see `fits`.
+    """
     try:
         table = json.loads((path or tuned_path()).read_text())["best"]
-        return replace(FITS[arm], lr=table[family][arm])
+        return replace(untuned[arm], lr=table[family][arm])
     except (KeyError, OSError, ValueError):
         raise UserError(
             f"No learning rate was tuned for {arm!r} of {family!r}. Use fleet.tune first."
@@ -48,8 +63,12 @@ def tune(
     path: Path,
     *,
     arms: Collection[str] = tuple(FITS),
+    untuned: Mapping[str, FitConfig] = FITS,
+    rates: Sequence[float] = LEARNING_RATES,
+    tasks: Sequence[int] = TUNING_TASKS,
     results: Results | None = None,
     progress: bool = True,
+    **options: Any,
 ) -> dict:
     """Give every arm of every family its best learning rate on open-world tasks.
 
@@ -57,39 +76,42 @@ def tune(
         bases: a job of each family, which says the learngene's layers and the descendant.
         path: JSON file to write: the grid, every mean accuracy, and the best rate of each arm.
         arms: those to tune; what the file says of other arms and families is kept.
-        results: see `run`.
+        untuned: see `fits`.
+        rates: learning rates to choose from.
+        tasks: seeds of open-world tasks.
+        results, options: see `run`.
     """
     kept = json.loads(path.read_text()) if path.is_file() else {}
     jobs = {
         (family, arm): grid(
             replace(base, pool="open_world", method=method_of(arm), fit=fit),
-            lr=LEARNING_RATES, task=TUNING_TASKS,
+            lr=rates, task=tasks,
         )
         for family, base in bases.items()
-        for arm, fit in FITS.items()
+        for arm, fit in untuned.items()
         if arm in arms
     }  # fmt: skip
     every = [job for group in jobs.values() for job in group]
-    rows = run(every, results=results, progress="tuning" if progress else None)
+    rows = run(every, results=results, progress="tuning" if progress else None, **options)
     accuracy = {row.job.key: row.accuracy for row in rows}
     means: dict[str, dict] = kept.get("means", {})
     for (family, arm), group in jobs.items():
         means.setdefault(family, {})[arm] = {
             str(lr): round(fmean(accuracy[job.key] for job in group if job.fit.lr == lr), 4)
-            for lr in LEARNING_RATES
+            for lr in rates
         }
     best = {f: {a: float(max(t, key=t.get)) for a, t in arms.items()} for f, arms in means.items()}
-    limits = (min(LEARNING_RATES), max(LEARNING_RATES))
+    limits = (min(rates), max(rates))
     table = {
         "best": best,
         "means": means,
-        "tasks": [asdict(job.task) for job in grid(every[0], task=TUNING_TASKS)],
+        "tasks": [asdict(job.task) for job in grid(every[0], task=tasks)],
         "layers": kept.get("layers", {}) | {f: list(base.layers) for f, base in bases.items()},
         "shapes": kept.get("shapes", {}) | {f: base.arch_kwargs for f, base in bases.items()},
         "at the edge of the grid": [
             f"{f}: {a}" for f, arms in best.items() for a, lr in arms.items() if lr in limits
         ],
-        "fits": {arm: asdict(fit) for arm, fit in FITS.items()},
+        "fits": {arm: asdict(fit) for arm, fit in untuned.items()},
         "versions": ancestry.versions(),
     }
     files.write_text(path, json.dumps(table, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,227 @@
+"""What folders of pictures hold, before any picture is decoded."""
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgutils.data.names import Dataset
+from lgutils.data.sets import Split
+from lgutils.errors import UserError
+
+# Base, open-world and novel classes; the second is how the few-shot literature names them.
+PARTS = (("base", "open-world", "novel"), ("train", "val", "test"))
+FLOWERS_FOLDER = "flowers-102"
+FLOWERS_LABELS = "imagelabels.mat"
+FLOWERS_MD5 = (
+    "e0620be6f572b9609742df49c70aed4d"  # of the labels, as in torchvision.datasets.Flowers102
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of a dataset.
+
+    Attributes:
+        root: the folder.
+        names: paths relative to it.
+        labels: (N,) int64, positions in `classes`.
+        classes: class names.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    @property
+    def held_out(self) -> Tensor:
+        """(N,) bool: every sixth picture of a class, in the order of the listing.
+
+        Raises:
+            UserError: a class has fewer than six.
+        """
+        held_out = torch.zeros(len(self.labels), dtype=torch.bool)
+        for c, name in enumerate(self.classes):
+            rows = (self.labels == c).nonzero()[:, 0]
+            if len(rows) < 6:
+                raise UserError(
+                    f"Class {name!r} in {self.root} has {len(rows)} pictures; at least 6 are expected, "
+                    "since every sixth is held out. Add pictures or leave the class out."
+                )
+            held_out[rows[5::6]] = True
+        return held_out
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def parts(dataset: Dataset) -> tuple[Path, ...]:
+    """The folders or csv files that hold base, open-world and novel classes; or the one folder.
+
+    Raises:
+        UserError: nothing is there, or only some of the three parts.
+    """
+    root = dataset.root
+    if not root.is_dir():
+        raise dataset.missing(root)
+    inside = subfolders(root)
+    for names in PARTS:
+        tables = [root / f"{name}.csv" for name in names]
+        if all(path.is_file() for path in tables):
+            return tuple(tables)
+        if set(names) <= set(inside):
+            return tuple(root / name for name in names)
+    if not inside or dataset.name == "mini-imagenet":
+        raise UserError(
+            f"{root} has neither train.csv, val.csv and test.csv nor folders train, val and test"
+            + (" nor a folder for each class." if dataset.name == "folder" else ".")
+            + " Bring the dataset into one of these forms."
+        )
+    if any(set(inside) <= set(names) for names in PARTS):
+        raise UserError(
+            f"{root} has {' and '.join(inside)}, but a split of classes needs all three of train, val "
+            f"and test. Name one of them instead: {dataset.name}:{root / inside[0]}."
+        )
+    return (root,)
+
+
+def class_names(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    """Names of the classes in each part, sorted in each.
+
+    Raises:
+        UserError: a class stands in two parts.
+    """
+    found = tuple(
+        tuple(sorted({label for _, label in _table(path)}) if path.suffix == ".csv" else subfolders(path))
+        for path in parts(dataset)
+    )  # fmt: skip
+    owner: dict[str, int] = {}
+    for part, names in enumerate(found):
+        for name in names:
+            if owner.setdefault(name, part) != part:
+                raise UserError(
+                    f"Class {name!r} of {dataset} is in more than one of its parts, but train, val and "
+                    "test must hold different classes: they are the base, open-world and novel "
+                    "classes. Name one part alone: its classes are then dealt out."
+                )
+    return found
+
+
+def split(dataset: Dataset, seed: int) -> Split:
+    """The parts of a folder or csv; else its classes dealt 64 : 16 : 20 by the seed.
+
+    Raises:
+        UserError: too few classes to deal.
+    """
+    found = class_names(dataset)
+    if len(found) == 3:
+        stops = np.cumsum([0, *map(len, found)]).tolist()
+        return Split(*(tuple(range(a, b)) for a, b in pairwise(stops)))
+    count = len(found[0])
+    open_world, novel = (max(2, round(share * count)) for share in (0.16, 0.2))
+    if count < 6:
+        raise UserError(
+            f"{dataset} has {count} classes; at least 6 are expected, two each for base, open-world and "
+            "novel classes. Add classes."
+        )
+    return dealt(count, seed, count - open_world - novel, open_world)
+
+
+def dealt(count: int, seed: int, base: int, open_world: int) -> Split:
+    """Deal `count` classes by a seed; those that are left are novel."""
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    stop = base + open_world
+    return Split(*(tuple(sorted(part)) for part in (order[:base], order[base:stop], order[stop:])))
+
+
+def listing(dataset: Dataset) -> Listing:
+    """All pictures of a folder or of csv files, by class and name; of csv files in their order.
+
+    Raises:
+        UserError: no pictures, a class without any, a csv file of another form.
+    """
+    root, classes = dataset.root, sum(class_names(dataset), ())
+    number = {name: i for i, name in enumerate(classes)}
+    names, labels = [], []
+    for part in parts(dataset):
+        if part.suffix == ".csv":
+            found = [(f"images/{name}", label) for name, label in _table(part)]
+        else:
+            found = _pictures(part, root)
+        names += [name for name, _ in found]
+        labels += [number[label] for _, label in found]
+    return Listing(root, tuple(names), torch.tensor(labels), classes)
+
+
+def _pictures(part: Path, root: Path) -> list[tuple[str, str]]:
+    """(path below `root`, class) of each picture, as torchvision's ImageFolder finds them."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # slow to import
+
+    def is_picture(path: str) -> bool:
+        name = Path(path).name
+        return not name.startswith(".") and name.lower().endswith(IMG_EXTENSIONS)
+
+    classes = subfolders(part)
+    numbers = {name: i for i, name in enumerate(classes)}
+    try:
+        found = make_dataset(str(part), numbers, is_valid_file=is_picture)
+    except FileNotFoundError as error:  # it names the empty classes
+        raise UserError(
+            f"{part}: {error} Put pictures there ({' '.join(IMG_EXTENSIONS)}), or remove the folder."
+        ) from error
+    return [(Path(path).relative_to(root).as_posix(), classes[c]) for path, c in found]
+
+
+def _table(path: Path) -> list[tuple[str, str]]:
+    """(filename, label) of each line of a csv file."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            lines = list(csv.DictReader(handle))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no csv file in UTF-8 ({error}).") from error
+    if not lines or not all(line.get("filename") and line.get("label") for line in lines):
+        raise UserError(
+            f"{path} is expected to have lines 'filename,label' under a first line with these two words."
+        )
+    for line in lines:
+        name = PurePosixPath(line["filename"].replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
+            raise UserError(
+                f"{path} names {line['filename']!r}, which lies outside of its images folder."
+            )
+    return [(line["filename"], line["label"]) for line in lines]
+
+
+def flowers102(dataset: Dataset) -> Listing:
+    """Oxford's 102 flowers (M.-E. Nilsback, A. Zisserman, 2008), in the order of their numbers.
+
+    The official train, val and test images are not told apart: they split images, this library
+    splits classes, and 20 training images of a class would leave the ancestor too few.
+
+    Raises:
+        UserError: files are missing, or their list of labels is not the original.
+    """
+    from scipy.io import loadmat
+    from torchvision.datasets import Flowers102
+
+    root = dataset.root / FLOWERS_FOLDER
+    table = root / FLOWERS_LABELS
+    if not ((root / "jpg").is_dir() and table.is_file()):
+        raise dataset.missing(root)
+    found = hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
+    if found != FLOWERS_MD5:
+        raise UserError(
+            f"{table} is damaged or not the original: its md5 is {found}, {FLOWERS_MD5} is "
+            "expected. Delete it and fetch it again."
+        )
+    labels = torch.from_numpy(loadmat(table)["labels"].astype(np.int64).flatten()) - 1
+    names = tuple(f"jpg/image_{i:05d}.jpg" for i in range(1, len(labels) + 1))
+    return Listing(root, names, labels, tuple(Flowers102.classes))

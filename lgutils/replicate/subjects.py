@@ -1,0 +1,139 @@
+"""Who is tested: the learngene and descendant of each family, and how each arm trains."""
+
+import itertools
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lgutils import condense, fleet, inherit, learngene, recipes, ship
+from lgutils.ancestry import Ancestor, AncestryConfig, accumulate
+from lgutils.condense import CondenseConfig
+from lgutils.data import Task
+from lgutils.errors import UserError
+from lgutils.evidence import GENE
+from lgutils.fleet import Job, Results
+from lgutils.learngene import Learngene
+from lgutils.recipes import Recipe
+from lgutils.replicate.design import Design
+from lgutils.train import FitConfig
+
+TOLD = ("family", "layers", "arch", "arch_kwargs", "dataset", "scale", "ancestor_data")  # of a job
+CONVOLUTIONS = 8  # of the paper's VGG descendant
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is tested in a family: the learngene and descendant (as a job), and how each arm trains."""
+
+    base: Job
+    fits: Mapping[str, FitConfig]
+
+    def to_json(self) -> dict:
+        """Plain values, for a results folder that must speak for itself."""
+        base = {name: getattr(self.base, name) for name in TOLD}
+        return {**base, "fits": {arm: asdict(fit) for arm, fit in self.fits.items()}}
+
+    @classmethod
+    def from_json(cls, stored: dict) -> "Subject":
+        """Read what `to_json` gave."""
+        told = {name: stored[name] for name in TOLD if name in stored}
+        base = Job(**{**told, "layers": tuple(told["layers"])}, method=GENE, task=Task())
+        return cls(base, {arm: FitConfig(**fit) for arm, fit in stored["fits"].items()})
+
+
+def subjects(
+    scale_name: str,
+    families: Collection[str],
+    folder: Path,
+    results: Results | None = None,
+    *,
+    ancestor_data: str = "",
+    make: bool = True,
+    **options: Any,
+) -> dict[str, Subject]:
+    """The shipped learngenes and learning rates at quick scale; at the others they are made first.
+
+    Making them is accumulating, condensing with one seed (unless the recipe names the layers), and tuning
+    every arm on open-world classes; each is kept in `folder` or in the cache, and taken from there the next
+    time.
+
+    Args:
+        ancestor_data: what the ancestors learn from; empty for the recipe's own.
+        make: False to refuse what is not yet made: the parts of an array must not all make it.
+        options: for `fleet.run`.
+    """
+    design = Design.preset(scale_name)
+    if scale_name == "quick":
+        every, path = ship.base_jobs(), fleet.tuned_path()
+        bases = {family: every[family] for family in families}
+    else:
+        path = folder / f"learning-rates-{scale_name}.json"
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        if not make and (unmade := set(families) - known.get("best", {}).keys()):
+            raise UserError(
+                f"Nothing is prepared for {min(unmade)!r} in {folder}. Run the same command once with "
+                "--prepare instead of --part."
+            )
+        bases = {family: _base(family, scale_name, ancestor_data, folder) for family in families}
+        if new := {
+            family: base for family, base in bases.items() if family not in known.get("best", {})
+        }:
+            fleet.tune(
+                new, path, untuned=design.fits, rates=design.rates, tasks=design.tuning_tasks,
+                results=results, **options,
+            )  # fmt: skip
+    return {family: Subject(base, _fits(family, path, design)) for family, base in bases.items()}
+
+
+def _fits(family: str, path: Path, design: Design) -> dict[str, FitConfig]:
+    return {
+        arm: fleet.tuned_fit(family, arm, path=path, untuned=design.fits) for arm in design.fits
+    }
+
+
+def _base(family: str, scale_name: str, ancestor_data: str, folder: Path) -> Job:
+    """Accumulate, choose layers, and give the job of the learngene's descendant."""
+    recipe = recipes.find(family, scale_name)
+    config = AncestryConfig.preset(family, scale_name, dataset=ancestor_data or None)
+    ancestor = accumulate(config)
+    base = Job(
+        family, GENE, recipe.layers, Task(), dataset=config.dataset, scale=scale_name,
+        ancestor_data=ancestor_data,
+    )  # fmt: skip
+    if recipe.layers:
+        return replace(
+            base, arch=recipe.descendant.arch, arch_kwargs=dict(recipe.descendant.kwargs)
+        )
+    names = _chosen(ancestor, recipe, scale_name, folder)
+    gene = learngene.extract(ancestor, names)
+    return replace(base, layers=names, arch_kwargs=_shape(gene, family))
+
+
+def _chosen(ancestor: Ancestor, recipe: Recipe, scale_name: str, folder: Path) -> tuple[str, ...]:
+    """The blocks with the largest lambda; the scores stay in the folder."""
+    config = CondenseConfig.preset(recipe.name, scale_name)
+    path = folder / f"scores-{recipe.name}-{ancestor.card.weight_hash[:8]}-{config.key}.json"
+    if not path.is_file():
+        scores = condense.score(
+            "lambda", ancestor, ancestor.open_world(), config, checkpoint=path.with_suffix(".ckpt")
+        )
+        learngene.save_scores(scores, path, ancestor=ancestor.card.weight_hash)
+    scores, _ = learngene.load_scores(path)
+    return learngene.choose(scores, [1] * len(scores.layers), recipe.budget)
+
+
+def _shape(gene: Learngene, family: str) -> dict:
+    """A descendant with half the ancestor's depth that the learngene fits into."""
+    if family == "vit":
+        return {"depth": 6}
+    stages = gene.arch_kwargs["stages"]
+    shapes = itertools.product(*(range(1, n + 1) for n in stages))
+    for shape in sorted(shapes, key=lambda s: (sum(s), s)):
+        if sum(shape) >= CONVOLUTIONS:
+            with suppress(UserError):
+                inherit.inherit(gene, num_classes=5, stages=list(shape))
+                return {"stages": list(shape)}
+    return {"stages": list(stages)}

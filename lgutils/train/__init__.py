@@ -1,0 +1,32 @@
+"""One `fit` and one `evaluate`, for ancestry models, descendants and baselines alike.
+
+`config` says how to train, `loop` does it, `scores` measures, `keys` tells trainings apart. `memory` splits
+passes that do not fit; `ranks` lets several processes work on one model, `shared` deals out pictures to them.
+"""
+
+from lgutils.train.config import LATER, MILESTONES, PRECISIONS, SCHEDULES, FitConfig, optimizer_for
+from lgutils.train.keys import weight_hash
+from lgutils.train.loop import Diverged, Fitted, Objective, fit
+from lgutils.train.ranks import Ranks, device, is_main, join
+from lgutils.train.scores import Score, evaluate, predict
+
+__all__ = [
+    "LATER",
+    "MILESTONES",
+    "PRECISIONS",
+    "SCHEDULES",
+    "Diverged",
+    "FitConfig",
+    "Fitted",
+    "Objective",
+    "Ranks",
+    "Score",
+    "device",
+    "evaluate",
+    "fit",
+    "is_main",
+    "join",
+    "optimizer_for",
+    "predict",
+    "weight_hash",
+]

@@ -1,0 +1,117 @@
+"""How to train: the settings, the optimiser and the learning-rate schedule they stand for."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from lgutils.errors import UserError, unknown
+
+PRECISIONS = ("float32", "bfloat16")
+SCHEDULES = ("cosine", "constant", "steps")
+MILESTONES = (0.3, 0.9)  # shares of all steps at which "steps" multiplies the rate by 0.2
+LATER = {"rotate": 0.0}  # fields that came later: at these values they are left out of keys
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step, of all processes together.
+        optimizer: a name timm's `create_optimizer_v2` knows: "adamw", "sgd" (momentum, no Nesterov: use
+            "momentum"), ...
+        lr: peak learning rate, reached after `warmup`.
+        schedule: "cosine" falls to 1 % of lr, "constant" stays, "steps" is multiplied by 0.2 after 30 % and
+            after 90 % of all steps (the reference's 60 and 180 of 200 epochs).
+        weight_decay: not applied to biases and norms (timm's rule).
+        momentum: of "sgd" and its like; Adam keeps torch's betas.
+        warmup: share of all steps with a linearly rising learning rate, 0 to 1.
+        label_smoothing: 0 to 1.
+        shift, flip, rotate: augmentation, see `data.Batches`.
+        clip: largest gradient norm; None for no clipping.
+        precision: "float32" or "bfloat16" (autocast; weights stay float32).
+        compile: torch.compile the model, once for each size of batch that occurs (whole ones, the last
+            one); pays on a GPU for long training.
+        log_every: evaluate every so many epochs, if a test set is given; the last epoch always.
+        seed: order of images, augmentation and dropout.
+
+    The processor and the number of processes are no settings: they do not change what is meant, see
+    `fit` for what they do change.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    shift: int = 0
+    flip: bool = False
+    clip: float | None = 1.0
+    precision: str = "float32"
+    compile: bool = False
+    log_every: int = 1
+    seed: int = 0
+    rotate: float = 0.0
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if min(self.epochs, self.batch_size, self.log_every) < 1 or self.lr <= 0:
+            raise UserError(
+                f"epochs {self.epochs}, batch_size {self.batch_size}, log_every {self.log_every} and "
+                f"lr {self.lr} must be positive."
+            )
+        if not (0 <= self.warmup <= 1 and 0 <= self.label_smoothing <= 1):
+            raise UserError(
+                f"warmup {self.warmup} and label_smoothing {self.label_smoothing} are shares: each "
+                "lies between 0 and 1."
+            )
+
+    def told(self) -> dict:
+        """Plain values for a key: what came later is left out at its default, so that old keys hold."""
+        return {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
+
+
+def optimizer_for(
+    parameters: nn.Module | list[dict], config: FitConfig, steps: int
+) -> tuple[torch.optim.Optimizer, Scheduler | None]:
+    """The optimiser of a configuration and its learning-rate schedule over so many steps.
+
+    Args:
+        parameters: a model (timm's rule then says what is not decayed), or ready parameter groups.
+    Raises:
+        UserError: an optimiser that timm does not know.
+    """
+    extra = {"fused": True} if config.optimizer in ("adamw", "adam") else {}
+    name = "momentum" if config.optimizer == "sgd" else config.optimizer
+    try:
+        optimizer = create_optimizer_v2(
+            parameters, name, config.lr, config.weight_decay, config.momentum, **extra
+        )
+    except ValueError as error:
+        if "registry" not in str(error):
+            raise
+        raise unknown("optimizer", config.optimizer, list_optimizers()) from error
+    if config.schedule == "constant" and not config.warmup:
+        return optimizer, None
+    common = {
+        "warmup_t": round(config.warmup * steps),
+        "warmup_lr_init": config.lr / 25,
+        "t_in_epochs": False,
+    }
+    if config.schedule == "steps":
+        drops = [round(share * steps) for share in MILESTONES]
+        return optimizer, MultiStepLRScheduler(optimizer, drops, decay_rate=0.2, **common)
+    lowest = 0.01 * config.lr if config.schedule == "cosine" else config.lr
+    return optimizer, CosineLRScheduler(optimizer, max(steps, 1), lr_min=lowest, **common)

@@ -1,0 +1,300 @@
+"""Facts about adopting: any timm model with weights can be an ancestor."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
+
+from lgutils import blocks, condense, inherit, learngene, models, train
+from lgutils.ancestry import Ancestor, AncestryConfig, accumulate, adopt
+from lgutils.condense import CondenseConfig
+from lgutils.errors import UserError
+
+VIT = (
+    "vit_tiny_patch16_224",
+    {"depth": 3, "embed_dim": 24, "num_heads": 2, "img_size": 32, "patch_size": 8},
+)
+ZOO = {
+    "convnext": ("convnext_atto", {"depths": [1, 1, 2, 1], "dims": [8, 16, 24, 32]}),
+    "efficientnet": ("tinynet_e", {}),
+    "vit": VIT,
+    "hybrid": ("mobilevit_xxs", {}),
+    "cnn and attention": (
+        "coatnet_nano_rw_224",
+        {"img_size": 64, "embed_dim": [32] * 4, "stem_width": 16, "depths": [1] * 4},
+    ),
+}
+
+
+def weights(arch, kwargs, classes=7, seed=5):
+    """Random weights, batch statistics too."""
+    model = models.create(arch, classes, seed=seed, **kwargs)
+    random = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.add_(torch.rand(tensor.shape, generator=random))
+    return {name: t.clone() for name, t in model.state_dict().items()}
+
+
+def stored(tensors, path):
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    return AncestryConfig("custom", *VIT, weights=str(path))
+
+
+@pytest.fixture
+def vit_file(tmp_path):
+    return stored(weights(*VIT), tmp_path / "vit.safetensors")
+
+
+# --- what comes over --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("kind", ZOO)
+def test_the_weights_come_over_bit_for_bit(kind, suffix, tmp_path):
+    arch, kwargs = ZOO[kind]
+    tensors = weights(arch, kwargs)
+    config = replace(stored(tensors, tmp_path / f"w{suffix}"), arch=arch, arch_kwargs=kwargs)
+    found = adopt(config).model.state_dict()
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "state_dict_ema"])
+def test_a_wrapped_checkpoint_is_unwrapped(wrapper, tmp_path):
+    tensors = weights(*VIT)
+    parallel = {f"module.{name}": t for name, t in tensors.items()}
+    config = stored({wrapper: parallel, "epoch": 3}, tmp_path / "w.pt")
+    assert torch.equal(adopt(config).model.norm.weight, tensors["norm.weight"])
+    assert torch.equal(adopt(config).model.head.weight, tensors["head.weight"])
+
+
+def test_the_head_of_the_file_is_kept_with_its_own_classes(vit_file):
+    ancestor = adopt(vit_file)
+    assert ancestor.card.classes == tuple("0123456")
+    assert not ancestor.card.fresh_head
+    assert ancestor.model(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+
+def test_a_file_without_a_head_gets_a_fresh_one_for_the_base_classes(tmp_path):
+    tensors = {k: t for k, t in weights(*VIT).items() if not k.startswith("head.")}
+    ancestor = adopt(stored(tensors, tmp_path / "w.bin"))
+    assert len(ancestor.card.classes) == 64
+    assert ancestor.card.fresh_head
+    assert "fresh head, random: 64 outputs" in str(ancestor.card)
+    assert torch.equal(ancestor.model.norm.weight, tensors["norm.weight"])
+
+
+def test_a_fresh_head_needs_base_classes(tmp_path):
+    tensors = {k: t for k, t in weights(*VIT).items() if not k.startswith("head.")}
+    config = replace(stored(tensors, tmp_path / "w.pth"), dataset="digits")
+    with pytest.raises(UserError, match=r"w.pth has no head, and 'digits' has no base classes"):
+        adopt(config)
+
+
+def test_positions_of_another_size_are_resampled_as_timm_does(vit_file):
+    larger = replace(vit_file, arch_kwargs={**VIT[1], "img_size": 64})
+    found = adopt(larger).model.pos_embed
+    wanted = resample_abs_pos_embed(
+        weights(*VIT)["pos_embed"], new_size=[8, 8], num_prefix_tokens=1
+    )
+    assert torch.equal(found, wanted)
+    assert adopt(larger).model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
+def test_the_models_own_normalisation_is_used(vit_file):
+    told = models.create(*VIT[:1], 2, **VIT[1]).pretrained_cfg
+    normalize = adopt(vit_file).card.normalize
+    assert (normalize.mean, normalize.std) == (tuple(told["mean"]), tuple(told["std"]))
+
+
+# --- the card, the file, and accumulate -------------------------------------------------------------
+
+
+def test_the_card_says_that_nothing_was_measured(vit_file):
+    card = adopt(vit_file).card
+    assert (card.accuracy, card.images_seen, card.origin) == (None, 0, "vit.safetensors")
+    assert "held-out accuracy: not measured here" in str(card)
+    assert "adopted from: vit.safetensors" in str(card)
+
+
+def test_an_adopted_ancestor_is_saved_and_loaded(vit_file, tmp_path):
+    ancestor = adopt(vit_file)
+    again = Ancestor.load(ancestor.save(tmp_path / "a.safetensors"))
+    assert train.weight_hash(again.model) == ancestor.card.weight_hash
+    cards = (json.dumps(asdict(a.card), sort_keys=True) for a in (again, ancestor))
+    assert len(set(cards)) == 1
+
+
+def test_no_folder_stands_in_the_card(vit_file, tmp_path):
+    assert str(tmp_path) not in json.dumps(asdict(adopt(vit_file).card))
+
+
+def test_accumulate_adopts_and_caches_nothing(vit_file, own_cache):
+    assert accumulate(vit_file).card == adopt(vit_file).card
+    assert not own_cache.exists()
+
+
+def test_the_weights_are_in_the_key(vit_file):
+    keys = {replace(vit_file, weights=w).key for w in ("", "timm", "x.pth")}
+    assert len(keys) == 3
+
+
+def test_the_classes_it_is_condensed_on_are_the_datasets(vit_file, monkeypatch, little):
+    monkeypatch.setattr("lgutils.data.load", lambda *_, **__: little)
+    images, labels = adopt(vit_file).open_world()
+    assert (len(images), int(labels.max())) == (16 * 5, 15)
+
+
+# --- the whole way ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ZOO)
+def test_any_model_is_condensed_extracted_and_inherited(kind, tmp_path):
+    arch, kwargs = ZOO[kind]
+    config = replace(
+        stored(weights(arch, kwargs), tmp_path / "w.pth"), arch=arch, arch_kwargs=kwargs
+    )
+    ancestor = adopt(config)
+    pixels = kwargs.get("img_size", 64)
+    world = (
+        torch.randint(0, 256, (12, 3, pixels, pixels), dtype=torch.uint8),
+        torch.arange(12) % 4,
+    )
+    small = replace(CondenseConfig.preset("custom"), iterations=1, batch_size=2, inner_steps=1)
+    scores = condense.score("lambda", ancestor, world, small, progress=False, device_name="cpu")
+    assert scores.layers == tuple(blocks.block_names(ancestor.model))
+    gene = learngene.condense_to(ancestor, scores, 2)
+    heir = inherit.inherit(gene, num_classes=4, seed=1)
+    assert heir.model.eval()(torch.zeros(1, 3, pixels, pixels)).shape == (1, 4)
+    old, new = ancestor.model.state_dict(), heir.model.state_dict()
+    for layer in gene.layers:
+        assert all(torch.equal(new[name], old[name]) for name in layer.tensors)
+
+
+# --- what is refused ----------------------------------------------------------------------------------
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    tensors = weights(*VIT)
+    del tensors["blocks.1.mlp.fc1.weight"], tensors["norm.bias"]
+    with pytest.raises(UserError, match=r"w.pth does not fit .*lacks 'blocks.1.mlp.fc1.weight'"):
+        adopt(stored(tensors, tmp_path / "w.pth"))
+
+
+def test_a_foreign_tensor_is_named(tmp_path):
+    tensors = {**weights(*VIT), "blocks.3.norm1.weight": torch.ones(24)}
+    with pytest.raises(UserError, match=r"'blocks.3.norm1.weight' is foreign"):
+        adopt(stored(tensors, tmp_path / "w.pth"))
+
+
+def test_another_width_is_named(vit_file):
+    with pytest.raises(UserError, match=r"'cls_token' is \(1, 1, 24\), expected is \(1, 1, 32\)"):
+        adopt(replace(vit_file, arch_kwargs={**VIT[1], "embed_dim": 32}))
+
+
+def test_weights_of_another_family_are_refused(vit_file):
+    with pytest.raises(UserError, match=r"does not fit 'resnet18': it lacks 'conv1.weight'"):
+        adopt(replace(vit_file, arch="resnet18", arch_kwargs={}))
+
+
+class Trap:
+    """Would write a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "w.pth")
+    with pytest.raises(
+        UserError, match=r"w.pth holds no weights that can be read without unpickling"
+    ):
+        adopt(AncestryConfig("custom", *VIT, weights=str(tmp_path / "w.pth")))
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_a_damaged_file_is_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(b"not weights at all")
+    with pytest.raises(UserError, match=f"{name} holds no weights"):
+        adopt(AncestryConfig("custom", *VIT, weights=str(tmp_path / name)))
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path):
+    with pytest.raises(UserError, match="'epoch' is not a tensor"):
+        adopt(stored({"epoch": 3, "teacher": {}}, tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("name", ["timmm", "nowhere.pth", "weights.onnx"])
+def test_weights_that_are_not_there_are_refused(name):
+    with pytest.raises(UserError, match=f"Weights '{name}' are neither 'timm' nor a file"):
+        adopt(AncestryConfig("custom", *VIT, weights=name))
+
+
+# --- timm's own weights -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def module():
+    return sys.modules["lgutils.ancestry.adopt"]  # the package has a function of this name
+
+
+def test_timms_weights_are_taken(monkeypatch, module):
+    made = []
+
+    def give(arch, pretrained=False, **kwargs):
+        made.append((arch, pretrained))
+        return models.create(arch, 7, seed=5, **kwargs)
+
+    monkeypatch.setattr(module, "create_model", give)
+    ancestor = adopt(AncestryConfig("custom", *VIT, weights="timm"))
+    assert made == [(VIT[0], True)]
+    wanted = models.create(VIT[0], 7, seed=5, **VIT[1])
+    assert train.weight_hash(ancestor.model) == train.weight_hash(wanted)
+    assert ancestor.card.origin == "vit_tiny_patch16_224 of timm"
+
+
+def test_dinos_weights_have_no_head(monkeypatch, module):
+    monkeypatch.setattr(module, "create_model", lambda a, **k: models.create(a, 0, seed=5))
+    config = AncestryConfig("vit-s", "vit_small_patch16_224.dino", weights="timm")
+    with torch.device("cpu"):
+        ancestor = adopt(config)
+    assert (ancestor.card.fresh_head, len(ancestor.card.classes)) == (True, 64)
+
+
+def test_no_network_is_a_user_error(monkeypatch, module):
+    def give(*_, **__):
+        raise OSError("we could not connect\nto the hub")
+
+    monkeypatch.setattr(module, "create_model", give)
+    with pytest.raises(
+        UserError, match=r"could not get the weights .*connect to the hub\). Check the network"
+    ):
+        adopt(AncestryConfig("custom", *VIT, weights="timm"))
+
+
+@pytest.mark.parametrize("arch", ["learngene_vgg", "resnet18.nonsense"])
+def test_an_architecture_without_weights_is_refused(arch):
+    with pytest.raises(UserError, match=f"timm has no weights for '{arch}'"):
+        adopt(AncestryConfig("custom", arch, weights="timm"))
+
+
+def test_a_custom_ancestor_must_be_named():
+    with pytest.raises(UserError, match=r"'custom' names no architecture. Write AncestryConfig"):
+        AncestryConfig.preset("custom")
+
+
+def test_the_published_vit_is_dinos():
+    config = AncestryConfig.preset("vit-s", "paper")
+    assert (config.arch, config.weights) == ("vit_small_patch16_224.dino", "timm")

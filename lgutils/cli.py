@@ -182,7 +182,9 @@ def condense(
         travels = recipe.travels if layers == "recipe" else learngene.TRAVEL
         gene = learngene.extract(source, names, travels=travels)
     else:
-        config = CondenseConfig.preset(source.card.family, scale, protocol)
+        config = CondenseConfig.preset(
+            source.card.family, scale, protocol, dataset=source.card.dataset
+        )
         if iterations:
             config = replace(config, iterations=iterations)
         options = {}

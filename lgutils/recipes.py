@@ -129,7 +129,7 @@ def _rehearsed(recipe: Recipe) -> Recipe:
     """The same models and comparisons, with a schedule that only shows that everything runs."""
     little = {"epochs": 1, "batch_size": 32, "compile": False, "precision": "float32"}
     return replace(
-        recipe, size="quick", fit=replace(recipe.fit, **little),
+        recipe, size="rehearsal", fit=replace(recipe.fit, **little),
         few_shot=replace(recipe.few_shot, **little),
         condensing={**recipe.condensing, "iterations": 2, "batch_size": 4},
     )  # fmt: skip

@@ -178,6 +178,7 @@ OTHER = {
     "split_seed": 1,
     "fit": FitConfig(epochs=3, batch_size=64),
     "seed": 1,
+    "weights": "timm",
 }
 
 

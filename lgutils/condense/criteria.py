@@ -53,6 +53,7 @@ def from_condensed(condensed: Sequence[Condensed]) -> Scores:
     """Score each ancestor layer by its largest mean lambda: its best partner in the small model."""
     tables = np.stack([c.matrix().double().numpy() for c in condensed])
     first, compared = condensed[0], ~np.isnan(tables[0]).all(1)
+    compared &= np.array(first.layers) != "stem"  # which travels anyway
     runs = np.full(tables.shape[:2], np.nan)  # NaN, which no choice ever takes, where not compared
     runs[:, compared] = np.nanmax(tables[:, compared], 2)
     return Scores("lambda", first.layers, runs, tables.mean(0), first.slots)

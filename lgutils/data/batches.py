@@ -27,7 +27,9 @@ def shifted(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
         raise UserError(
             f"A shift of {pixels} pixels was given; images of {h}x{w} allow 0 to {min(h, w) - 1}."
         )
-    moves = torch.randint(0, 2 * pixels + 1, (2, b), generator=generator).to(images.device, non_blocking=True)
+    moves = torch.randint(0, 2 * pixels + 1, (2, b), generator=generator).to(
+        images.device, non_blocking=True
+    )
     # Reflection by index, so that uint8 images need no copy in float.
     rows = _reflect(torch.arange(h, device=images.device) + moves[0][:, None] - pixels, h)
     columns = _reflect(torch.arange(w, device=images.device) + moves[1][:, None] - pixels, w)

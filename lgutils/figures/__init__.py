@@ -1,18 +1,21 @@
 """One figure style for the course, and every kind of figure it draws.
 
 `look` sets it and shows a figure with alternative text, `models` draws images and networks, `sweeps`
-accuracy along steps, shots or settings, `comparisons` methods side by side.
+accuracy along steps, shots or settings, `comparisons` methods side by side, `lifelong` what task after task did.
 """
 
 from lgutils.figures.comparisons import accuracies, components, forest, ranking, verdicts
+from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
 from lgutils.figures.look import show, style
 from lgutils.figures.models import heat, learning_curves, mosaic, network
 from lgutils.figures.sweeps import curves, grid, shots, survival
 
 __all__ = [
     "accuracies",
+    "accuracy_matrices",
     "components",
     "curves",
+    "first_task",
     "forest",
     "grid",
     "heat",
@@ -25,4 +28,5 @@ __all__ = [
     "style",
     "survival",
     "verdicts",
+    "worth",
 ]

@@ -205,7 +205,7 @@ class Replication:
 
     def of(self, dataset: str) -> dict[str, Frames]:
         """The frames of one dataset, by the title of the family ("CNN")."""
-        return {scale.title(f): found for (d, f), found in self.frames.items() if d == dataset}
+        return {scale.TITLES[f]: found for (d, f), found in self.frames.items() if d == dataset}
 
 
 def write(out: Path, table: pd.DataFrame, replication: Replication) -> None:

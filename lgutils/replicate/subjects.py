@@ -114,7 +114,7 @@ def _base(family: str, scale_name: str, ancestor_data: str, folder: Path) -> Job
 
 def _chosen(ancestor: Ancestor, recipe: Recipe, scale_name: str, folder: Path) -> tuple[str, ...]:
     """The blocks with the largest lambda; the scores stay in the folder."""
-    config = CondenseConfig.preset(recipe.name, scale_name)
+    config = CondenseConfig.preset(recipe.name, scale_name, dataset=ancestor.card.dataset)
     path = folder / f"scores-{recipe.name}-{ancestor.card.weight_hash[:8]}-{config.key}.json"
     if not path.is_file():
         scores = condense.score(

@@ -125,7 +125,7 @@ def accumulate(
         config = ancestry.AncestryConfig.preset(family, scale, dataset=dataset)
     else:
         config = ancestry.AncestryConfig.custom(
-            arch, _settings(set_ or []), weights, scale, dataset=dataset
+            arch, _settings(set_ or []), weights=weights, dataset=dataset, scale_name=scale
         )
     ancestor = ancestry.accumulate(config, fresh=fresh, device_name=device)
     if train.is_main():
@@ -139,7 +139,7 @@ def recipes() -> None:
     """List the paper's architectures with their parameter counts."""
     from lgutils import recipe_table
 
-    print(recipe_table.text())
+    print(recipe_table.markdown())
 
 
 @app.command()
@@ -173,7 +173,7 @@ def condense(
     kept = _budget(budget)
     _look_in(data_dir)
     source = Ancestor.load(ancestor)
-    scale = scale or ("paper" if source.card.size == "full" else "quick")
+    scale = scale or {"full": "paper"}.get(source.card.size, source.card.size)
     if layers:
         recipe = module_recipes.find(source.card.family, scale)
         names = recipe.layers if layers == "recipe" else tuple(layers.split(","))

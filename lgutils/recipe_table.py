@@ -5,7 +5,7 @@ from torch import nn
 
 from lgutils import blocks, models
 from lgutils.errors import UserError
-from lgutils.recipes import Recipe, Shape
+from lgutils.recipes import RECIPES, Recipe, Shape
 
 CLASSES = {"ancestor": 64, "pseudo": 16, "descendant": 5}  # base, open-world, and those of a task
 
@@ -41,16 +41,30 @@ def counts(recipe: Recipe) -> dict[str, float]:
     return found
 
 
-def table(recipe: Recipe) -> str:
-    """The counts as lines of text: role, ours, the released one's, and why they differ."""
-    lines, found = [], counts(recipe)
-    for role in ("ancestor", "pseudo", "learngene", "descendant"):
-        if role in found:
-            theirs = (
-                f"{recipe.published[role]:8.2f} M" if role in recipe.published else "   not told"
-            )
-            why = f"  ({recipe.differs[role]})" if role in recipe.differs else ""
-            lines.append(f"{role:>10}  {found[role] / 1e6:8.2f} M  {theirs}{why}")
-    if "share" in found:
-        lines.append(f"{found['share']:.0%} of the descendant's parameters are inherited")
-    return "\n".join(lines)
+def markdown() -> str:
+    """The paper's experiments as a Markdown table: millions of parameters, the released ones in brackets.
+
+    Returns:
+        One line a recipe; the reasons for differences stand below the table.
+    """
+    roles = ("ancestor", "pseudo", "learngene", "descendant")
+    lines = [
+        "| recipe | ancestor | pseudo-descendant | learngene | descendant | inherited | data |",
+        "|---" * 7 + "|",
+    ]
+    why = []
+    for (name, scale_name), recipe in RECIPES.items():
+        if scale_name != "paper" or not recipe.layers:
+            continue
+        found = counts(recipe)
+        cells = [_cell(found[role], recipe.published.get(role)) for role in roles]
+        lines.append(
+            f"| `{name}` | {' | '.join(cells)} | {found['share']:.0%} | {recipe.dataset} |"
+        )
+        why += [f"- `{name}`, {role}: {text}." for role, text in recipe.differs.items()]
+    return "\n".join([*lines, "", *dict.fromkeys(why)])
+
+
+def _cell(ours: float, published: float | None) -> str:
+    text = f"{ours / 1e6:.2f}"
+    return text if published is None or text == f"{published:.2f}" else f"{text} ({published:.2f})"

@@ -1,6 +1,7 @@
 """Facts about the table of recipes, against the figures of the released code of arXiv 2305.02279."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,7 +106,14 @@ def test_a_recipe_that_chooses_by_score_has_no_learngene_to_count():
 
 
 def test_the_table_says_why_a_count_differs():
-    assert "9.23 M      9.27 M  (9.23 M: the configuration" in recipe_table.table(paper("vgg16"))
+    shown = recipe_table.markdown()
+    assert "| 9.23 (9.27) |" in shown
+    assert "- `vgg16`, pseudo: 9.23 M: the configuration" in shown
+
+
+def test_the_readme_shows_the_table():
+    table, _ = recipe_table.markdown().split("\n\n")
+    assert table in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_there_is_nothing_to_count_without_an_ancestor():

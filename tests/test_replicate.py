@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lgutils import blocks, cli, compare, evidence, fleet, replicate, ship
+from lgutils import blocks, cli, compare, evidence, fleet, models, recipes, replicate, ship
 from lgutils.ancestry import shipped_path
 from lgutils.condense.criteria import Scores
 from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.evidence import GENE, SCRATCH
-from lgutils.fleet import Row
+from lgutils.fleet import Job, Row
 from lgutils.fleet.tuning import LONG
 from lgutils.scale import FAMILIES
 
@@ -366,6 +366,93 @@ def test_the_command_line_replicates_and_compares(tmp_path, monkeypatch):
     done = CliRunner().invoke(cli.app, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     assert done.exit_code == 0
     assert "0 of 5 verdicts changed" in done.stdout
+
+
+# --- the paper's recipes, and many machines ---------------------------------------------------------
+
+
+def recipe_job(family):
+    recipe = recipes.find(family, "paper")
+    shape = recipe.descendant
+    return Job(family, GENE, recipe.layers, Task(), arch=shape.arch,
+               arch_kwargs=dict(shape.kwargs), scale="paper")  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["vgg16", "resnet18"])
+def test_rival_sets_fit_the_descendant(family):
+    base = recipe_job(family)
+    kwargs = base.arch_kwargs if base.arch != base.ancestry.arch else {
+        **base.ancestry.arch_kwargs, **base.arch_kwargs}  # fmt: skip
+    descendant = models.create(base.arch, 5, **kwargs)
+    slots = [layer for layer in blocks.layers(descendant) if layer.role == "block"]
+    ancestor = models.create(base.ancestry.arch, 5, **base.ancestry.arch_kwargs)
+    every = {layer.name: layer for layer in blocks.layers(ancestor)}
+    for names in replicate.layer_sets(base, 3):
+        shapes = [[tuple(ancestor.state_dict()[t].shape) for t in every[n].tensors] for n in names]
+        places = [[tuple(descendant.state_dict()[t].shape) for t in x.tensors] for x in slots]
+        position = -1
+        for shape in shapes:  # in order, each at a place of its own
+            position = next(i for i in range(position + 1, len(places)) if places[i] == shape)
+
+
+def test_many_blocks_have_a_fixed_sample_of_sets():
+    base = recipe_job("vit-s-first")
+    assert replicate.layer_sets(base, 20) == replicate.layer_sets(base, 20)
+    assert replicate.budget_gap(base) == 0
+
+
+def test_a_rehearsal_is_designed_in_little():
+    little, whole = replicate.Design.preset("rehearsal"), replicate.Design.preset("paper")
+    assert whole == replicate.Design.preset("quick")
+    for name in ("shots", "rates", "weight_decays", "tuning_tasks"):
+        assert len(getattr(little, name)) < len(getattr(whole, name))
+    assert max(little.logged_long) <= little.fits[LONG].epochs == 10
+
+
+def test_parts_and_a_last_run_give_what_one_run_gives(finished, tmp_path, monkeypatch):
+    options = {"claims": (2,), "families": ("cnn",), "backend": "serial", "progress": False}
+    monkeypatch.setattr(fleet.backends, "run_job", pretend)
+    for k in (1, 2, 3):
+        assert replicate.run(tmp_path, **options, part=(k, 3)) == []
+    assert not (tmp_path / "claims.json").exists()
+    monkeypatch.setattr(fleet.backends, "run_job", None)  # all is there
+    claims = replicate.run(tmp_path, **options)
+    wanted = [str(c) for c in finished[1] if c.family == "cnn" and str(c) in map(str, claims)]
+    assert list(map(str, claims)) == wanted != []
+
+
+def test_a_part_before_its_preparation_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--prepare instead of --part"):
+        replicate.run(tmp_path, scale_name="paper", part=(1, 2), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"families": ("vgg16",)}, "no quick scale"),
+        ({"ancestor_data": "cifar100"}, "shipped ones"),
+        ({"scale_name": "paper", "datasets": ("folder:my birds",)}, "space or comma"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_written(options, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        replicate.run(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_papers_path_is_rehearsed_from_ancestor_to_claims(tmp_path, monkeypatch):
+    """VGG16 with its 33.9 million parameters, tuned and judged; only the schedule is short."""
+    monkeypatch.setenv("LGUTILS_CACHE", str(tmp_path / "cache"))
+    claims = replicate.run(
+        tmp_path / "out", scale_name="rehearsal", families=("vgg16",), ancestor_data="glyphs",
+        claims=(4,), tasks=4, progress=False,
+    )  # fmt: skip
+    assert {(c.family, c.dataset) for c in claims} == {("vgg16", "glyphs")}
+    table = pd.read_csv(tmp_path / "out" / "runs.csv")
+    assert set(table["scale"]) == {"rehearsal"}
+    assert set(table["k_shot"]) == {5, 10, 20}
+    again = replicate.load(tmp_path / "out")
+    assert list(map(str, again.claims)) == list(map(str, claims))
 
 
 # --- what the repository holds --------------------------------------------------------------------

@@ -70,12 +70,29 @@ class AncestryConfig:
         recipe = recipes.find(family, scale_name, dataset)
         if recipe.ancestor is None:
             raise UserError(
-                f"Family {family!r} names no architecture. Write AncestryConfig({family!r}, 'convnext_tiny', "
+                f"Family {family!r} names no architecture. Use AncestryConfig.custom('convnext_tiny', "
                 "weights='timm') or the like."
             )
         return cls(
             family, recipe.ancestor.arch, dict(recipe.ancestor.kwargs), dataset=recipe.dataset,
             size=recipe.size, fit=replace(recipe.fit, seed=seed), seed=seed, weights=recipe.weights,
+        )  # fmt: skip
+
+    @classmethod
+    def custom(
+        cls, arch: str, arch_kwargs: dict[str, Any] | None = None, *, weights: str = "",
+        dataset: str | None = None, scale_name: str | None = None, seed: int = 0,
+    ) -> "AncestryConfig":  # fmt: skip
+        """Any timm model as the ancestor: adopted with `weights`, else trained as the course's CNN is.
+
+        Args:
+            arch, arch_kwargs, weights: see the class.
+            dataset: what it learns, or what its learngene is condensed on; None for glyphs.
+        """
+        recipe = recipes.find("custom", scale_name, dataset)
+        return cls(
+            "custom", arch, arch_kwargs or {}, dataset=recipe.dataset, size=recipe.size,
+            fit=replace(recipe.fit, seed=seed), seed=seed, weights=weights,
         )  # fmt: skip
 
 

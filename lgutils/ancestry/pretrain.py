@@ -41,7 +41,7 @@ def accumulate(
     for path in () if fresh else (shipped_path(config.family), cached):
         if path.is_file():
             ancestor = Ancestor.load(path)
-            if ancestor.card.config_key == config.key:
+            if ancestor.card.config_key == config.key and _of_these_images(ancestor, config):
                 return ancestor
     ancestor = pretrain(
         config, device_name=device_name, progress=progress, checkpoint=cached.with_suffix(".ckpt")
@@ -49,6 +49,19 @@ def accumulate(
     if train.is_main():
         ancestor.save(cached)
     return ancestor
+
+
+def _of_these_images(ancestor: Ancestor, config: AncestryConfig) -> bool:
+    """Whether a finished ancestor learnt the images that are there now: own folders change."""
+    if data.Dataset.parse(config.dataset).name in data.DATASETS:
+        return True
+    images, classes = (
+        data.load(config.dataset, config.size),
+        data.split(config.dataset, config.split_seed),
+    )
+    seen = len(images.of(classes.base, held_out=False)[1]) * config.fit.epochs
+    names = tuple(images.classes[c] for c in classes.base)
+    return (seen, names) == (ancestor.card.images_seen, ancestor.card.classes)
 
 
 def pretrain(

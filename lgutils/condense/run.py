@@ -333,7 +333,7 @@ class Condenser:
     @cached_property
     def key(self) -> str:
         """Hex digest of the configuration, the ancestor and the images."""
-        sums = [[len(y), int(x.sum(dtype=torch.int64)), int(y.sum())]
+        sums = [[len(y), data.checksum(x), int(y.sum())]
                 for x, y in (self.training, self.meta)]  # fmt: skip
         text = json.dumps([self.config.key, train.weight_hash(self.matching.ancestor.model), sums])
         return hashlib.sha256(text.encode()).hexdigest()

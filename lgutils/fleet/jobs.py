@@ -198,7 +198,7 @@ def _which(job: Job) -> tuple:
 def prepare(job: Job) -> Prepared:
     """Draw a job's images and build its descendant; trains an ancestor that is not yet at hand."""
     ancestor = ancestor_of(job)
-    images = _images(job.dataset, "full" if job.scale == "paper" else "quick")
+    images = _images(job.dataset, recipes.find(job.family, job.scale).size)
     episode = job.task.draw(images, getattr(data.split(job.dataset), job.pool))
     method = "scratch" if job.method == "distillation" else job.method
     inherited = _source(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lgutils import cli, course, files
+from lgutils import cli, course, files, models
 from lgutils.errors import UserError
 
 
@@ -46,10 +46,20 @@ def test_help_imports_no_torch():
         ("replicate", "--tasks", "3"),
         ("replicate", "--backend", "slurm"),
         ("compare", "nowhere", "elsewhere"),
+        ("accumulate",),
+        ("accumulate", "cnn", "--arch", "vgg11"),
+        ("accumulate", "cnn", "--weights", "timm"),
+        ("accumulate", "vgg16", "--scale", "quick"),
+        ("accumulate", "--arch", "vgg11", "--weights", "nowhere.pth"),
+        ("data", "cifar100", "--data-dir", "."),
+        ("data", "glyphs", "--download"),
+        ("replicate", "--part", "3"),
+        ("replicate", "--part", "4/3"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LGUTILS_DATA", str(tmp_path))  # --data-dir sets it: put back after the test
     monkeypatch.setattr(sys, "argv", ["lgutils", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -76,6 +86,48 @@ def test_the_whole_story_runs_from_a_shell(tmp_path):
         shown = run.invoke(cli.app, ["info", str(path)])
         assert shown.exit_code == 0
         assert path.name in shown.output
+
+
+def test_an_adopted_model_goes_the_same_way_from_a_shell(tmp_path):
+    from safetensors.torch import save_file
+
+    settings = {"stages": [1, 1, 1], "widths": [4, 6, 6]}
+    save_file(
+        models.create("learngene_vgg", 7, seed=3, **settings).state_dict(),
+        tmp_path / "w.safetensors",
+    )
+    ancestor, gene, heir = (tmp_path / f"{n}.safetensors" for n in ("a", "g", "d"))
+    shape = ["--set", "stages=1,1,1", "--set", "widths=4,6,6"]
+    outputs = []
+    for arguments in (
+        ["accumulate", "--arch", "learngene_vgg", *shape, "--weights", tmp_path / "w.safetensors",
+         "--out", ancestor],
+        ["condense", ancestor, "--out", gene, "--iterations", "1", "--budget", "1"],
+        ["condense", ancestor, "--out", gene, "--layers", "features.8"],
+        ["inherit", gene, "--out", heir, "--epochs", "1", "--dataset", "digits"],
+    ):  # fmt: skip
+        result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+        assert result.exit_code == 0, (result.output, result.exception)
+        outputs.append(result.stdout)
+    assert "adopted from" in outputs[0]
+    assert "features.8" in outputs[2]
+
+
+def test_the_recipes_are_listed():
+    result = CliRunner().invoke(cli.app, ["recipes"])
+    assert result.exit_code == 0
+    assert "| `vgg16` | 33.87 |" in result.stdout
+
+
+def test_only_accumulating_is_shared_between_processes(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["lgutils", "replicate"])
+    for rank, words in (("1", ""), ("0", "only `lgutils accumulate` shares its work")):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 2
+        assert words in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(tmp_path):

@@ -36,7 +36,7 @@ def accuracy_matrices(matrices: Mapping[str, np.ndarray], title: str) -> Figure:
         matrices: method -> (lives, T, T) in [0, 1], NaN where nothing was measured; lives are averaged.
     """
     found = _lives(matrices)
-    wide = min(len(found), 3)
+    wide = 2 if len(found) == 4 else min(len(found), 3)
     tall, size = -(-len(found) // wide), max(m.shape[1] for m in found.values())
     figure, axes = plt.subplots(
         tall, wide, figsize=(1.4 + wide * (0.6 + 0.34 * size), 1 + tall * (0.7 + 0.32 * size)),

@@ -42,8 +42,14 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: st
     return figure
 
 
-def heat(tables: Mapping[str, np.ndarray], rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Heat maps side by side: ancestor layers (rows, input at the top) by small-model layers."""
+def heat(
+    tables: Mapping[str, np.ndarray],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    across: str = "pseudo-descendant layer",
+) -> Figure:
+    """Heat maps side by side: ancestor layers (rows, input at the top) by something `across`."""
     width = 1.6 + len(tables) * (1.2 + 0.75 * len(columns))
     figure, axes = plt.subplots(
         1, len(tables), figsize=(width, 1.5 + 0.36 * len(rows)), sharey=True
@@ -52,8 +58,8 @@ def heat(tables: Mapping[str, np.ndarray], rows: Sequence[str], columns: Sequenc
         sns.heatmap(table, annot=True, fmt=".2f", cmap="cividis", ax=axis, cbar=False,
                     xticklabels=columns, yticklabels=rows, annot_kws={"size": 10})  # fmt: skip
         axis.set_title(name)
-        axis.set_xlabel("pseudo-descendant layer")
-        axis.tick_params(axis="x", rotation=45)
+        axis.set_xlabel(across)
+        axis.tick_params(axis="x", rotation=45 if max(map(len, columns)) > 2 else 0)
         axis.tick_params(axis="y", rotation=0)
     np.atleast_1d(axes)[0].set_ylabel("ancestor layer")
     return figure

@@ -133,6 +133,8 @@ def run(
     )
     if backend not in fleet.BACKENDS:
         raise unknown("backend", backend, fleet.BACKENDS)
+    if part is not None:
+        fleet.part([], *part)  # refuses a share that does not exist
     out = Path(out)
     how = {"backend": backend, "workers": workers}
     name = "runs.sqlite" if part is None else f"runs-{part[0]}-of-{part[1]}.sqlite"

@@ -28,6 +28,7 @@ from lgutils.ancestry.world import METHODS, LifeConfig
 from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.report.stats import Interval, mean, paired
+from lgutils.train import FitConfig
 
 MATRICES = {"seen": "among all classes seen", "own": "among the classes of its task"}
 LEARNGENES = {"shipped": "layers of the shipped learngene", "calm": "layers with calm gradients"}
@@ -81,8 +82,8 @@ class Trial:
     @property
     def key(self) -> str:
         """Hex digest of everything that decides the row."""
-        fit = fleet.tuned_fit("cnn", "learngene").told() if self.novel else {}
-        text = json.dumps([self.life.key(self.config), self.novel, fit, ship.chosen("cnn")])
+        fits = {kind: _fit(kind).told() for kind in LEARNGENES} if self.novel else {}
+        text = json.dumps([self.life.key(self.config), self.novel, fits, ship.chosen("cnn")])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -109,11 +110,18 @@ def trials(study: StudyConfig, strength: float) -> list[Trial]:
     ]
 
 
-def _worth(life: Life, names: tuple[str, ...], novel: tuple[int, ...]) -> list[float]:
+def _fit(kind: str) -> FitConfig:
+    """How descendants train: calm layers are mostly the last ones, so they get the rate tuned for these."""
+    return fleet.tuned_fit("cnn", {"shipped": "learngene", "calm": "last layers"}[kind])
+
+
+def _worth(
+    life: Life, names: tuple[str, ...], fit: FitConfig, novel: tuple[int, ...]
+) -> list[float]:
     """Accuracies of descendants with these layers on novel 5-way 10-shot tasks, as `fleet` trains them."""
     ancestor, accuracies = life.ancestor, []
     gene = learngene.extract(ancestor, names)
-    card, fit = ancestor.card, fleet.tuned_fit("cnn", "learngene")
+    card = ancestor.card
     images = data.load(card.dataset, card.size)
     classes = data.split(card.dataset, card.split_seed).novel
     for seed in novel:
@@ -143,7 +151,9 @@ def measure(trial: Trial) -> dict:
         began = time.perf_counter()
         chosen = ship.chosen("cnn")
         genes = {"shipped": chosen, "calm": sequence.calm_layers(life, len(chosen))}
-        worth = {name: _worth(life, layers, trial.novel) for name, layers in genes.items()}
+        worth = {
+            kind: _worth(life, layers, _fit(kind), trial.novel) for kind, layers in genes.items()
+        }
     finally:
         torch.set_num_threads(threads)
     shown = trial.life

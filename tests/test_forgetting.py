@@ -83,6 +83,13 @@ def test_another_seed_remembers_other_images():
     assert first != second
 
 
+def test_a_growing_memory_keeps_what_it_had():
+    labels = torch.arange(12).repeat(30).sort().values
+    few = set(forgetting.memorised(labels[labels < 4], 5, seed=0).tolist())
+    many = set(forgetting.memorised(labels, 5, seed=0).tolist())
+    assert few < many
+
+
 def memory(n=6, batch=4):
     images = torch.arange(100, 100 + n, dtype=torch.uint8).view(n, 1, 1, 1)
     return Batches(images, torch.arange(100, 100 + n), PLAIN, batch)

@@ -92,13 +92,19 @@ def summary(matrices: Sequence[ArrayLike]) -> dict[str, Interval]:
 def memorised(labels: Tensor, per_class: int, seed: int) -> Tensor:
     """Rows of a memory: so many images of each class, or all where a class has fewer.
 
+    Which images of a class are kept depends on the class alone: a memory that grows by more classes
+    keeps what it had.
+
     Args:
         labels: (N,) int64.
     Returns:
         (M,) int64 positions, sorted.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    kept = [order[labels[order] == c][:per_class] for c in labels.unique()]
+    kept = []
+    for c in labels.unique().tolist():
+        rows = (labels == c).nonzero()[:, 0]
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + c)
+        kept.append(rows[torch.randperm(len(rows), generator=generator)[:per_class]])
     return torch.cat(kept).sort().values
 
 

@@ -45,6 +45,11 @@ def _look_in(folder: Path | None) -> None:
         os.environ["LGUTILS_DATA"] = str(folder.absolute())
 
 
+def _again(folder: Path | None) -> str:
+    """The option that the next command needs too."""
+    return f" --data-dir {folder}" if folder else ""
+
+
 def _version(show: bool) -> None:
     if show:
         print(__version__)
@@ -66,7 +71,8 @@ def data(
         str, typer.Argument(help="glyphs, digits, cifar100, folder:birds, mini-imagenet@84, ...")
     ] = "glyphs",
     size: Annotated[
-        str, typer.Option(help="quick (at most 240 images of each class) or full.")
+        str,
+        typer.Option(help="rehearsal, quick or full: at most 24, 240 or all images of a class."),
     ] = "quick",
     download: Annotated[
         bool, typer.Option("--download", help="Fetch it first; a fetch that broke off goes on.")
@@ -131,7 +137,7 @@ def accumulate(
     if train.is_main():
         ancestor.save(out)
         print(ancestor.card)
-        print(f"Written to {out}. Next: lgutils condense {out}")
+        print(f"Written to {out}. Next: lgutils condense {out}{_again(data_dir)}")
 
 
 @app.command()
@@ -150,8 +156,11 @@ def condense(
         str, typer.Option(help="lambda, cka, gradient-stability, random, first or last.")
     ] = "lambda",
     budget: Annotated[
-        str, typer.Option(help="Layers to keep (3), or share of the blocks' parameters (0.4).")
-    ] = "3",
+        str | None,
+        typer.Option(
+            help="Layers to keep (3), or share of the blocks' parameters (0.4); default: the recipe's."
+        ),
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(help="No scores: these blocks, e.g. blocks.0,blocks.1, or 'recipe'."),
@@ -170,12 +179,12 @@ def condense(
     from lgutils.ancestry import Ancestor
     from lgutils.condense import CondenseConfig
 
-    kept = _budget(budget)
+    kept = _budget(budget) if budget else None
     _look_in(data_dir)
     source = Ancestor.load(ancestor)
-    scale = scale or {"full": "paper"}.get(source.card.size, source.card.size)
+    scale = scale or _scale_of(source.card.size)
+    recipe = module_recipes.find(source.card.family, scale)
     if layers:
-        recipe = module_recipes.find(source.card.family, scale)
         names = recipe.layers if layers == "recipe" else tuple(layers.split(","))
         if not names:
             raise UserError(f"The recipe of {recipe.name!r} names no layers. Leave out --layers.")
@@ -192,13 +201,18 @@ def condense(
             options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
         images = source.open_world(progress=True)
         scores = module.score(criterion, source, images, config, seeds, **options)
-        gene = learngene.condense_to(source, scores, kept)
+        gene = learngene.condense_to(source, scores, kept or recipe.budget)
     gene.save(out)
     print(gene)
     if seeds > 1 and not layers:
         agreement = learngene.agreement(scores, len(gene.names))
         print("agreement of seeds: " + ", ".join(f"{k} {v:.2f}" for k, v in agreement.items()))
-    print(f"Written to {out}. Next: lgutils inherit {out}")
+    print(f"Written to {out}. Next: lgutils inherit {out}{_again(data_dir)}")
+
+
+def _scale_of(size: str) -> str:
+    """The scale whose ancestors learn from images of this size."""
+    return "paper" if size == "full" else size
 
 
 def _budget(text: str) -> int | float:
@@ -220,6 +234,10 @@ def _settings(pairs: list[str]) -> dict:
             settings[name] = json.loads(f"[{value}]" if "," in value else value)
         except json.JSONDecodeError:
             settings[name] = value
+    if "num_classes" in settings:
+        raise UserError(
+            "--set num_classes is not possible: the classes follow from the dataset. Leave it out."
+        )
     return settings
 
 
@@ -239,24 +257,31 @@ def inherit(
     data_dir: DataDir = None,
     ways: Annotated[int, typer.Option(help="Classes of the task.")] = 5,
     shots: Annotated[int, typer.Option(help="Training images of each class.")] = 10,
-    epochs: Annotated[int, typer.Option(help="Passes over them.", min=1)] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over them; default: the recipe's.", min=1)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Draws the task and the fresh layers.")] = 0,
     device: Device = None,
 ) -> None:
     """Build a descendant for a few-shot task of novel classes, train it, and compare with scratch."""
-    from lgutils import data, files, fleet, train
+    from lgutils import data, files, models, recipes, train
     from lgutils import inherit as module
     from lgutils.learngene import Learngene
 
     _look_in(data_dir)
     gene = Learngene.load(learngene)
-    dataset = dataset or gene.card.get("dataset", "glyphs")
-    images, classes = data.load(dataset, progress=True), data.split(dataset).novel
+    own = gene.card.get("dataset", "glyphs")
+    dataset = dataset or own
+    split_seed = gene.card.get("split_seed", 0) if dataset == own else 0
+    images, classes = data.load(dataset, progress=True), data.split(dataset, split_seed).novel
     episode = data.Task(ways, shots, seed).draw(images, classes)
-    settings, fit = _settings(set_ or []), replace(fleet.FEW_SHOT, epochs=epochs)
+    family, size = gene.card.get("family", "cnn"), gene.card.get("size", "quick")
+    fit = recipes.find(family, _scale_of(size), dataset).few_shot
+    settings, fit = _settings(set_ or []), replace(fit, epochs=epochs or fit.epochs)
     scores = {}
     for name, source in {"scratch": module.scratch(None, gene), "learngene": gene}.items():
         heir = module.inherit(source, arch, num_classes=ways, seed=seed, **settings)
+        models.check_input(heir.model, tuple(images.images.shape[1:]))
         fitted = train.fit(
             heir.model, episode.train, heir.normalize, fit, test=episode.test, device_name=device,
             progress=name,
@@ -333,6 +358,9 @@ def replicate(
         str, typer.Option(help="cnn, vit, cnn,vit, or recipes: see `lgutils recipes`.")
     ] = "cnn,vit",
     tasks: Annotated[int, typer.Option(help="Tasks of the main comparison.")] = 20,
+    shots: Annotated[
+        str, typer.Option(help="Of claim 4, with 10 and 20 among them; default: 1,2,5,10,20,50.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Results folder; a second run goes on there.")] = Path(
         "replication"
     ),
@@ -354,9 +382,10 @@ def replicate(
         scale_name=scale,
         datasets=tuple(filter(None, dataset.split(","))),
         ancestor_data=ancestor_data,
-        claims=_numbers(claims),
+        claims=_numbers(claims, "--claims"),
         families=tuple(filter(None, families.split(","))),
         tasks=tasks,
+        shots=_numbers(shots, "--shots"),
         backend=backend,
         prepare=prepare,
         part=_part(part),
@@ -381,11 +410,11 @@ def _part(text: str | None) -> tuple[int, int] | None:
     return k, n
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
     except ValueError:
-        raise UserError(f"--claims {text!r} is not a list of numbers such as 1,3.") from None
+        raise UserError(f"{option} {text!r} is not a list of numbers such as 1,3.") from None
 
 
 @app.command()

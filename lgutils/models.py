@@ -7,8 +7,9 @@ name is just as good.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from timm.layers import ClassifierHead, ConvNormAct
@@ -224,6 +225,54 @@ FORBIDDEN = {
     "checkpoint_path",
     "cache_dir",
 }
+OWN = {
+    "arch": "named beside the arguments",
+    "num_classes": "set by the task",
+    "seed": "set by the configuration",
+}
+
+
+def check_kwargs(kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments for timm that are not the caller's to give.
+
+    Args:
+        kwargs: what is to be passed to `create`. Call this before ``create(arch, n, **kwargs)``, where
+            a second `num_classes` would be Python's TypeError.
+    Raises:
+        UserError: one that `create` sets itself, or that would load weights: fresh layers must be fresh,
+            and files must not name other files.
+    """
+    if bad := FORBIDDEN & kwargs.keys():
+        raise UserError(f"{min(bad)!r} is not accepted: models start from random weights here.")
+    if bad := OWN.keys() & kwargs.keys():
+        raise UserError(f"{min(bad)} is {OWN[min(bad)]}; leave it out.")
+
+
+def check_input(model: nn.Module, shape: Sequence[int]) -> None:
+    """Pass one black image through a model, to see early whether it takes images of this shape.
+
+    Args:
+        model: in any mode; its modes and weights are left as they were.
+        shape: (C, H, W).
+    Raises:
+        UserError: it does not, with the reason that it gave.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    weight = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        told = getattr(model, "pretrained_cfg", None) or {}
+        name = told.get("architecture") or type(model).__name__
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise UserError(
+            f"{name} does not take images of {'x'.join(map(str, shape))} ({reason}). Add @PIXELS to the "
+            "dataset, or give the model another img_size."
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module:
@@ -238,10 +287,9 @@ def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module
         Model mapping (B, in_chans, H, W) -> (B, num_classes) logits, on the CPU, in training mode.
     Raises:
         UserError: unknown architecture (with the nearest names), arguments timm does not take, or one
-            that would load weights: fresh layers must be fresh, and files must not name other files.
+            that `check_kwargs` refuses.
     """
-    if bad := FORBIDDEN & kwargs.keys():
-        raise UserError(f"{min(bad)!r} is not accepted: models start from random weights here.")
+    check_kwargs(kwargs)
     if not is_model(arch.split(".")[0]):
         raise unknown("architecture", arch, list_models())
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,15 @@ from lgutils.errors import UserError
 from lgutils.train import FitConfig
 
 CHARACTERS = ("glyphs", "digits")  # a mirrored or turned one is another character
-SIDES = {"glyphs": 32, "digits": 32, "cifar100": 32, "mini-imagenet": 84}  # without @PIXELS
+SIDES = {  # without @PIXELS; folders have any
+    "glyphs": 32,
+    "digits": 32,
+    "cifar100": 32,
+    "fashion-mnist": 32,
+    "flowers102": 84,
+    "mini-imagenet": 84,
+}
+SMALL = 4  # pixels of a shift that suits pictures of any size
 UPRIGHT = {"flip": False, "rotate": 0.0}
 FEW_SHOT = FitConfig(epochs=20, batch_size=25, lr=3e-3, shift=3, log_every=1000)
 
@@ -72,13 +80,20 @@ class Recipe:
     def on(self, dataset: str) -> "Recipe":
         """The recipe with another dataset, NAME[:PATH][@PIXELS].
 
-        Shifts keep their share of the side, if both sides are known; characters are neither mirrored nor
-        turned.
+        Shifts keep their share of the side; of unknown side (a folder without @PIXELS) small ones stay
+        as they are. Characters are neither mirrored nor turned.
+
+        Raises:
+            UserError: unknown side and a shift of more than `SMALL` pixels.
         """
-        change: dict[str, Any] = {}
-        old, new = _side(self.dataset), _side(dataset)
-        if _name(dataset) in CHARACTERS:
-            change |= UPRIGHT
+        old, new = side(self.dataset), side(dataset)
+        change: dict[str, Any] = dict(UPRIGHT) if _name(dataset) in CHARACTERS else {}
+        shifts = (self.fit.shift, self.few_shot.shift, self.condensing.get("shift", 0))
+        if new is None and max(shifts) > SMALL:
+            raise UserError(
+                f"{dataset!r} does not tell the size of its pictures, and {self.name!r} shifts pictures of "
+                f"{old} pixels by {max(shifts)}. Add @PIXELS, for example {dataset}@{old}."
+            )
         scaled = new / old if old and new else 1.0
 
         def moved(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,8 +112,8 @@ def _name(dataset: str) -> str:
     return re.split("[:@]", dataset)[0]
 
 
-def _side(dataset: str) -> int | None:
-    """Pixels of a side, if the dataset's name tells them."""
+def side(dataset: str) -> int | None:
+    """Pixels of a side, if the dataset's name, NAME[:PATH][@PIXELS], tells them."""
     told = re.search(r"@(\d+)$", dataset)
     return int(told[1]) if told else SIDES.get(_name(dataset))
 
@@ -111,7 +126,8 @@ def find(name: str, scale_name: str | None = None, dataset: str | None = None) -
         scale_name: "quick", "paper" or "rehearsal"; None for the current one.
         dataset: instead of the recipe's, e.g. "glyphs".
     Raises:
-        UserError: unknown name or scale; an experiment of the paper at quick scale.
+        UserError: unknown name or scale; an experiment of the paper at quick scale; a dataset whose side
+            the recipe must know, see `Recipe.on`.
     """
     scale.family(name)
     wanted = scale.current(scale_name)
@@ -126,11 +142,14 @@ def find(name: str, scale_name: str | None = None, dataset: str | None = None) -
 
 
 def _rehearsed(recipe: Recipe) -> Recipe:
-    """The same models and comparisons, with a schedule that only shows that everything runs."""
-    little = {"epochs": 1, "batch_size": 32, "compile": False, "precision": "float32"}
+    """The same models and comparisons, with a schedule that only shows that everything runs.
+
+    Descendants get two epochs: of twice the shots it is one, so that all take the same number of steps.
+    """
+    little = {"compile": False, "precision": "float32"}
     return replace(
-        recipe, size="rehearsal", fit=replace(recipe.fit, **little),
-        few_shot=replace(recipe.few_shot, **little),
+        recipe, size="rehearsal", fit=replace(recipe.fit, epochs=1, batch_size=32, **little),
+        few_shot=replace(recipe.few_shot, epochs=2, batch_size=25, **little),
         condensing={**recipe.condensing, "iterations": 2, "batch_size": 4},
     )  # fmt: skip
 
@@ -294,6 +313,8 @@ SWIN_S = Recipe(
     dataset="mini-imagenet@224",
     size="full",
 )
+# DINO's weights saw all of ImageNet, so mini-ImageNet's open-world and novel classes too: "novel" is not
+# new to this ancestor.
 VIT = Recipe(
     "vit-s",
     ancestor=Shape(f"{VIT_S}.dino"),

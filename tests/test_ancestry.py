@@ -1,5 +1,6 @@
 """Facts about ancestry models: those that ship, their cards, and how new ones are made."""
 
+import importlib
 import json
 from dataclasses import asdict, fields, replace
 
@@ -265,6 +266,30 @@ def test_another_configuration_is_not_taken_from_the_cache(tiny_world):
     one = accumulate(TINY, progress=False)
     other = accumulate(replace(TINY, seed=1), progress=False)
     assert one.card.weight_hash != other.card.weight_hash
+
+
+def test_changed_pictures_of_an_own_folder_are_learned_anew(own_cache, little, monkeypatch):
+    config = replace(TINY, dataset="folder:birds")
+    monkeypatch.setattr(data, "split", lambda *_, **__: data.Split(base=tuple(range(5))))
+    monkeypatch.setattr(data, "load", lambda *_, **__: little)
+    first = accumulate(config, progress=False).card
+    assert accumulate(config, progress=False).card == first
+    other = replace(little, images=little.images.clamp(max=200))  # the same names and numbers
+    monkeypatch.setattr(data, "load", lambda *_, **__: other)
+    assert accumulate(config, progress=False).card.weight_hash != first.weight_hash
+
+
+def test_an_ancestor_with_timms_weights_is_cached_for_the_other_nodes(
+    own_cache, monkeypatch, tiny_cnn
+):
+    config = AncestryConfig.custom("learngene_vgg", weights="timm")
+    adopted = replace(tiny_cnn, card=replace(tiny_cnn.card, config_key=config.key))
+    asked = []
+    module = importlib.import_module("lgutils.ancestry.pretrain")
+    monkeypatch.setattr(module, "adopt", lambda c: asked.append(c) or adopted)
+    for _ in range(2):
+        assert accumulate(config, progress=False).card == adopted.card
+    assert asked == [config]
 
 
 def test_a_damaged_cached_ancestor_is_a_user_error(tiny_world):

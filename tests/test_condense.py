@@ -530,6 +530,31 @@ def test_condense_resumes_after_an_interruption(tmp_path, monkeypatch):
     assert not path.exists()
 
 
+def test_several_seeds_resume_without_repeating_a_finished_one(tmp_path, monkeypatch):
+    ancestor, config = fake_ancestor(), replace(TINY, iterations=3)
+    options = {"progress": False, "device_name": "cpu"}
+    whole = lc.condense_seeds(ancestor, open_world(), config, (0, 1), **options)
+    step, taken = lc.Condenser.step, []
+
+    def killed(run):
+        if run.config.seed == 1:
+            raise KeyboardInterrupt
+        return step(run)
+
+    monkeypatch.setattr(lc.Condenser, "step", killed)
+    options["checkpoint"] = tmp_path / "run.ckpt"
+    with pytest.raises(KeyboardInterrupt):
+        lc.condense_seeds(ancestor, open_world(), config, (0, 1), **options)
+    monkeypatch.setattr(
+        lc.Condenser, "step", lambda run: taken.append(run.config.seed) or step(run)
+    )
+    again = lc.condense_seeds(ancestor, open_world(), config, (0, 1), **options)
+    assert taken == [1, 1, 1]
+    for a, b in zip(whole, again, strict=True):
+        assert torch.equal(a.trace, b.trace)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_condense_reports_what_it_compared():
     ancestor, config = fake_ancestor(), replace(TINY, pairs=((0, 0), (2, 1)), iterations=2)
     before = {k: t.clone() for k, t in ancestor.model.state_dict().items()}

@@ -406,7 +406,47 @@ def test_a_rehearsal_is_designed_in_little():
     assert whole == replicate.Design.preset("quick")
     for name in ("shots", "rates", "weight_decays", "tuning_tasks"):
         assert len(getattr(little, name)) < len(getattr(whole, name))
-    assert max(little.logged_long) <= little.fits[LONG].epochs == 10
+    assert max(little.logged(LONG)) <= little.fits[LONG].epochs == 10
+
+
+def test_a_recipes_descendants_train_as_the_paper_says():
+    design = replicate.Design.preset("paper", "vgg16")
+    fit = design.fits[SCRATCH]
+    assert (fit.optimizer, fit.schedule, fit.epochs, fit.batch_size) == ("sgd", "constant", 100, 64)
+    assert fit.flip
+    assert design.weight_decays == (5e-4, 5e-3)
+    assert design.logged(GENE)[-1] == 100
+
+
+def test_the_courses_design_is_what_it_was():
+    assert replicate.Design.preset("quick") == replicate.Design()
+
+
+def test_characters_are_not_mirrored_whatever_the_ancestor_learnt(finished):
+    base = recipe_job("vgg16")
+    fits = replicate.Design.preset("paper", "vgg16").fits
+    asked = replicate.Asked("paper", ("vgg16",), ("cifar100", "glyphs"), claims=(4,), tasks=4)
+    plans = asked.plans({"vgg16": replicate.Subject(base, fits)})
+    for dataset, mirrored in (("cifar100", True), ("glyphs", False)):
+        jobs = [j for study in plans[dataset, "vgg16"].values() for j in study]
+        assert {j.fit.flip for j in jobs} == {mirrored}
+
+
+def test_the_shots_can_be_chosen_but_not_without_those_compared(tmp_path):
+    with pytest.raises(UserError, match="10 and 20 must be among them"):
+        replicate.run(tmp_path, shots=(1, 10))
+
+
+def test_tasks_that_cannot_be_drawn_are_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(fleet.backends, "run_job", None)
+    with pytest.raises(UserError, match="too few for 500 shots"):
+        replicate.run(tmp_path, claims=(4,), shots=(10, 20, 500), progress=False)
+
+
+def test_learning_rates_belong_to_an_ancestor(paper, tmp_path):
+    replicate.subjects("paper", ("cnn",), tmp_path)
+    replicate.subjects("paper", ("cnn",), tmp_path, ancestor_data="glyphs@64")
+    assert len(list(tmp_path.glob("learning-rates-cnn-*.json"))) == 2
 
 
 def test_parts_and_a_last_run_give_what_one_run_gives(finished, tmp_path, monkeypatch):

@@ -536,16 +536,37 @@ def test_a_gpu_takes_up_its_checkpoint(tmp_path, broken_off):
     assert len(fitted.losses) == LONG.epochs
 
 
-def test_steps_follow_the_reference_schedule():
-    """0.1, a fifth of it after 60 of 200 epochs, a twenty-fifth after 180; one epoch of warm-up."""
-    config = FitConfig(epochs=200, optimizer="sgd", lr=0.1, schedule="steps", warmup=1 / 200)
-    model = torch.nn.Linear(2, 2)
-    optimizer, scheduler = train.optimizer_for(model, config, 200)
+@pytest.mark.parametrize("warmup", [0.0, 1 / 200, 0.1])
+def test_steps_follow_the_reference_schedule(warmup):
+    """0.1, a fifth of it from epoch 60 of 200 on, a twenty-fifth from 180 on, whatever the warm-up."""
+    each = 39  # steps an epoch, as for 5,000 images in batches of 128
+    config = FitConfig(epochs=200, optimizer="sgd", lr=0.1, schedule="steps", warmup=warmup)
+    optimizer, scheduler = train.optimizer_for(torch.nn.Linear(2, 2), config, 200 * each)
     rates = []
-    for step in (1, 59, 60, 179, 180, 199):
+    for step in (20 * each, 60 * each - 1, 60 * each, 180 * each - 1, 180 * each, 200 * each - 1):
         scheduler.step_update(step)
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"momentum": 5}, {"weight_decay": -1}, {"shift": -1}, {"rotate": -3}, {"clip": -1},
+     {"epochs": 2.5}, {"shift": 1.5}],
+)  # fmt: skip
+def test_a_setting_out_of_its_range_is_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        FitConfig(**bad)
+
+
+def test_a_checkpoint_of_another_normalisation_is_refused(tmp_path):
+    x, y = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8), torch.arange(8) % 2
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    keys = {
+        train.keys.fit_key(model, x, y, Normalize((m,) * 3, (0.5,) * 3), FitConfig())
+        for m in (0.4, 0.5)
+    }
+    assert len(keys) == 2
 
 
 # --- compiling ------------------------------------------------------------------------------------

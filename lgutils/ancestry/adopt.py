@@ -1,5 +1,6 @@
 """Adopting: a timm model that was trained elsewhere becomes the ancestry model."""
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -7,13 +8,14 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import create_model, is_model_pretrained, load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
-from lgutils import data, models, train
+from lgutils import data, models, recipes, train
 from lgutils.ancestry.model import Ancestor, AncestryCard, AncestryConfig, versions
 from lgutils.data import Normalize
 from lgutils.errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 FILTERS = ("checkpoint_filter_fn", "_filter_fn")  # what timm's modules call theirs
+PROBED = 2  # outputs of the model that is built to look at its head
 
 
 def adopt(config: AncestryConfig) -> Ancestor:
@@ -31,15 +33,18 @@ def adopt(config: AncestryConfig) -> Ancestor:
         Checkpoints of the original authors, and positional embeddings of another image size, are
         converted as timm does it.
     Raises:
-        UserError: no such file or weights, no network, or a tensor that is missing, foreign, or of
-            another shape; the first is named.
+        UserError: no such file or weights, no network, a tensor that is missing, foreign, or of another
+            shape (the first is named), or a model that does not take the dataset's images, as far as
+            the dataset's name tells their size.
     """
+    models.check_kwargs(config.arch_kwargs)
+    probe = models.create(config.arch, PROBED, **config.arch_kwargs)
+    if side := recipes.side(config.dataset):
+        models.check_input(probe, (3, side, side))
     raw = _from_timm(config) if config.weights == "timm" else _from_file(Path(config.weights))
-    probe = models.create(config.arch, 2, **config.arch_kwargs)
     tensors, heads = _converted(probe, config, raw), _heads(probe)
-    learned = tensors.get(f"{heads[0]}.weight")
-    count = len(data.split(config.dataset, config.split_seed).base)
-    count = count if learned is None else len(learned)
+    learned = _outputs(probe, tensors, heads, config)
+    count = len(data.split(config.dataset, config.split_seed).base) if learned is None else learned
     if not count:
         raise UserError(
             f"{_origin(config)} has no head, and {config.dataset!r} has no base classes to make one for. "
@@ -48,7 +53,7 @@ def adopt(config: AncestryConfig) -> Ancestor:
     model = models.create(config.arch, count, seed=config.seed, **config.arch_kwargs)
     wanted = model.state_dict()
     if learned is None:
-        tensors |= {k: t for k, t in wanted.items() if k.startswith(tuple(f"{h}." for h in heads))}
+        tensors |= {name: t for name, t in wanted.items() if _under(name, heads)}
     _check(tensors, wanted, config)
     model.load_state_dict(tensors)
     return Ancestor(model.eval(), _card(config, model, count, learned is None))
@@ -98,7 +103,10 @@ def _converted(model: nn.Module, config: AncestryConfig, raw: dict) -> dict[str,
     module = sys.modules[model_entrypoint(config.arch.split(".")[0]).__module__]
     convert = next((getattr(module, name) for name in FILTERS if hasattr(module, name)), None)
     try:
-        return dict(convert(dict(raw), model) if convert else raw)
+        if convert is None:
+            return dict(raw)
+        taken = len(inspect.signature(convert).parameters)  # VGG's and RegNet's want no model
+        return dict(convert(*(dict(raw), model)[:taken]))
     except Exception as error:  # a filter trusts its input
         raise UserError(
             f"{_origin(config)} is not a checkpoint of {config.arch!r} ({type(error).__name__}: {error})."
@@ -110,6 +118,33 @@ def _heads(model: nn.Module) -> list[str]:
     found = model.get_classifier()
     found = found if isinstance(found, tuple | list | nn.ModuleList) else (found,)
     return [name for name, m in model.named_modules() if any(m is f for f in found)]
+
+
+def _under(name: str, heads: list[str]) -> bool:
+    return name.startswith(tuple(f"{head}." for head in heads))
+
+
+def _outputs(
+    probe: nn.Module, tensors: dict[str, Tensor], heads: list[str], config: AncestryConfig
+) -> int | None:
+    """Outputs of the head that the tensors have; None if they have none.
+
+    A head may be more than a linear layer (LeViT's has a norm, MetaFormer's two layers): the weight that
+    counts is the one whose rows follow the number of classes.
+    """
+    present = [name for name in tensors if _under(name, heads)]
+    if not present:
+        return None
+    last = next(
+        name for name, t in probe.state_dict().items()
+        if _under(name, heads) and t.ndim > 1 and len(t) == PROBED
+    )  # fmt: skip
+    if last not in tensors:
+        raise UserError(
+            f"{_origin(config)} has {present[0]!r} of a head, but not its weight {last!r}. Remove what is "
+            "left of the head, or check architecture and arguments."
+        )
+    return len(tensors[last])
 
 
 def _check(tensors: dict, wanted: dict, config: AncestryConfig) -> None:

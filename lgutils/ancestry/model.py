@@ -70,7 +70,7 @@ class AncestryConfig:
         recipe = recipes.find(family, scale_name, dataset)
         if recipe.ancestor is None:
             raise UserError(
-                f"Family {family!r} names no architecture. Use AncestryConfig.custom('convnext_tiny', "
+                f"Family {family!r} names no architecture. Use `lgutils accumulate --arch`, or AncestryConfig.custom('convnext_tiny', "
                 "weights='timm') or the like."
             )
         return cls(
@@ -109,6 +109,7 @@ class AncestryCard:
         weight_hash: SHA-256 of all weights (`train.weight_hash`).
         origin: where adopted weights are from; empty for those trained here.
         fresh_head: the head is random, since the adopted weights have none.
+        images_key: `data.checksum` of the training images; empty where it was not taken.
     """
 
     family: str
@@ -129,6 +130,7 @@ class AncestryCard:
     seed: int
     origin: str = ""
     fresh_head: bool = False
+    images_key: str = ""
 
     def __str__(self) -> str:
         lines = {"architecture": f"{self.arch} {self.arch_kwargs or ''}".strip()}
@@ -139,6 +141,7 @@ class AncestryCard:
                 "knows": f"what it learned elsewhere; {head}: {len(self.classes)} outputs",
                 "for": f"the split of {self.dataset}",
                 "held-out accuracy": "not measured here",
+                "beware": "it may have seen the open-world and novel classes where it learned",
             }
         else:
             lines |= {

@@ -32,20 +32,25 @@ def accumulate(
         device_name: see `train.device`.
         progress: show a bar.
     Returns:
-        An `Ancestor` in evaluation mode. A model trained here is cached, and a training that was
-        interrupted is resumed by the same call.
+        An `Ancestor` in evaluation mode. A model trained here, or adopted with timm's weights, is cached,
+        and a training that was interrupted is resumed by the same call. Where the pictures of an own
+        folder have changed, it is trained anew.
     """
-    if config.weights:
-        return adopt(config)
+    if config.weights not in ("", "timm"):
+        return adopt(config)  # a file that is here anyway
     cached = files.cache_dir() / f"ancestor-{config.family}-{config.key}.safetensors"
     for path in () if fresh else (shipped_path(config.family), cached):
         if path.is_file():
             ancestor = Ancestor.load(path)
             if ancestor.card.config_key == config.key and _of_these_images(ancestor, config):
                 return ancestor
-    ancestor = pretrain(
-        config, device_name=device_name, progress=progress, checkpoint=cached.with_suffix(".ckpt")
-    )
+    if config.weights:
+        ancestor = adopt(config)
+    else:
+        ancestor = pretrain(
+            config, device_name=device_name, progress=progress,
+            checkpoint=cached.with_suffix(".ckpt"),
+        )  # fmt: skip
     if train.is_main():
         ancestor.save(cached)
     return ancestor
@@ -53,15 +58,13 @@ def accumulate(
 
 def _of_these_images(ancestor: Ancestor, config: AncestryConfig) -> bool:
     """Whether a finished ancestor learnt the images that are there now: own folders change."""
-    if data.Dataset.parse(config.dataset).name in data.DATASETS:
+    if config.weights or data.Dataset.parse(config.dataset).name in data.DATASETS:
         return True
-    images, classes = (
-        data.load(config.dataset, config.size),
-        data.split(config.dataset, config.split_seed),
-    )
-    seen = len(images.of(classes.base, held_out=False)[1]) * config.fit.epochs
-    names = tuple(images.classes[c] for c in classes.base)
-    return (seen, names) == (ancestor.card.images_seen, ancestor.card.classes)
+    images = data.load(config.dataset, config.size)
+    base = data.split(config.dataset, config.split_seed).base
+    names = tuple(images.classes[c] for c in base)
+    there = str(data.checksum(images.of(base, held_out=False)[0]))
+    return (names, there) == (ancestor.card.classes, ancestor.card.images_key)
 
 
 def pretrain(
@@ -85,6 +88,7 @@ def pretrain(
         raise UserError(f"{config.dataset!r} has no base classes to accumulate from. Use 'glyphs'.")
     normalize = Normalize.measured(training[0])
     model = models.create(config.arch, len(classes), seed=config.seed, **config.arch_kwargs)
+    models.check_input(model, tuple(images.images.shape[1:]))
     began = time.perf_counter()
     fitted = train.fit(
         model, training, normalize, config.fit, test=held, device_name=device_name,
@@ -108,5 +112,6 @@ def pretrain(
         weight_hash=train.weight_hash(fitted.model),
         config_key=config.key,
         seed=config.seed,
+        images_key=str(data.checksum(training[0])),
     )
     return Ancestor(fitted.model.cpu(), card, fitted.losses, fitted.curve)

@@ -180,12 +180,16 @@ class Condenser:
         self, ancestor: Ancestor, training: Images, meta: Images, config: CondenseConfig,
         where: torch.device,
     ):  # fmt: skip
+        models.check_kwargs(config.arch_kwargs)
         self.config, self.where = config, where
         self.clean = config.protocol == "clean"
         self.normalize = ancestor.card.normalize
         self.training = tuple(t.to(where) for t in training)
         self.meta = tuple(t.to(where) for t in meta)
+        shape = tuple(training[0].shape[1:])
+        models.check_input(ancestor.model, shape)
         self.descendant = norm.cheapened(self._new_descendant()).to(where).train()
+        models.check_input(self.descendant, shape)
         source = ancestor.model if where.type == "cpu" else models.copied(ancestor.model).to(where)
         taps = config.taps or blocks.block_names(source)
         slots = config.slots or blocks.block_names(self.descendant)
@@ -376,6 +380,7 @@ def condense(
     *,
     device_name: str | None = None,
     checkpoint: Path | str | None = None,
+    keep: bool = False,
     progress: bool = True,
 ) -> Condensed:
     """Run the bilevel schedule and report lambda.
@@ -386,6 +391,7 @@ def condense(
             third image aside for the meta batches.
         config: how; see `CondenseConfig.preset`.
         checkpoint: file for resuming; written every 10 iterations, removed at the end.
+        keep: leave the checkpoint there, with the finished run in it.
     Returns:
         `Condensed`, with the trace of lambda and the trained pseudo-descendant.
     """
@@ -403,10 +409,10 @@ def condense(
         value = run.step()
         bar.update()
         bar.set_postfix(J=f"{value:.2f}", refresh=False)
-        if path and run.done % 10 == 0:
+        if path and (run.done % 10 == 0 or run.done == config.iterations):
             run.save(path)
     bar.close()
-    if path:
+    if path and not keep:
         path.unlink(missing_ok=True)
     return run.result(time.perf_counter() - began)
 
@@ -414,5 +420,16 @@ def condense(
 def condense_seeds(
     ancestor: Ancestor, open_world: Images, config: CondenseConfig, seeds: Sequence[int], **options
 ) -> list[Condensed]:
-    """Repeat `condense` with other seeds, to see whether the choice is stable."""
-    return [condense(ancestor, open_world, replace(config, seed=s), **options) for s in seeds]
+    """Repeat `condense` with other seeds, to see whether the choice is stable.
+
+    With `checkpoint` each seed has a file of its own beside it, kept until all seeds are done.
+    """
+    given = options.pop("checkpoint", None)
+    paths = {s: Path(f"{given}.{s}") if given else None for s in seeds}
+    found = [
+        condense(ancestor, open_world, replace(config, seed=s), checkpoint=paths[s], keep=True, **options)
+        for s in seeds
+    ]
+    for path in filter(None, paths.values()):
+        path.unlink(missing_ok=True)
+    return found

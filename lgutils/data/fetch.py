@@ -171,15 +171,19 @@ def _connection(url: str, part: Path, had: int, progress: bool) -> bool:
                 handle.write(block)
                 bar.update(len(block))
                 had += len(block)
-    return total is None or had == total
+    return block is not None if total is None else had == total
 
 
-def _block(response: http.client.HTTPResponse) -> bytes:
-    """Some bytes; none at the end and where the connection was cut."""
+def _block(response: http.client.HTTPResponse) -> bytes | None:
+    """Some bytes; none at the end; None where the connection was cut.
+
+    Only the network is read here, so an OSError (reset, timeout, TLS, no route) is the line's and not
+    the disk's.
+    """
     try:
         return response.read(BLOCK)
-    except (ConnectionError, TimeoutError, http.client.IncompleteRead):
-        return b""
+    except (OSError, http.client.HTTPException):
+        return None
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -51,8 +51,13 @@ class Task:
         Raises:
             UserError: too few classes, or too few images for k_shot.
         """
-        if not 2 <= self.n_way <= len(classes):
-            raise UserError(f"A {self.n_way}-way task needs 2 to {len(classes)} ways here.")
+        if self.n_way < 2:
+            raise UserError(f"A {self.n_way}-way task was asked for; 2 ways are the least.")
+        if self.n_way > len(classes):
+            raise UserError(
+                f"A {self.n_way}-way task was asked for, but there are {len(classes)} classes to draw "
+                "from. Use fewer ways, or bring more classes."
+            )
         rng = np.random.default_rng([self.seed, 20])
         chosen = tuple(int(c) for c in rng.permutation(classes)[: self.n_way])
         train, test = [], []

@@ -1,16 +1,15 @@
 """How large the sweeps are: tasks of each study, shots, settings, and the few-shot training."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from lgutils import fleet
+from lgutils import fleet, recipes
 from lgutils.errors import UserError
 from lgutils.fleet import FEW_SHOT
-from lgutils.fleet.tuning import LONG, TUNING_TASKS
+from lgutils.fleet.tuning import TUNING_TASKS
 from lgutils.train import FitConfig
 
 TASKS = 20
-LOGGED = (1, 2, 3, 5, 7, 10, 14, 20)  # epochs of two steps
-LOGGED_LONG = (*LOGGED, 28, 40, 60, 80, 100)
+LOGGED = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 60, 80, 100, 140, 200, 280, 400, 500)  # epochs
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,18 @@ class Design:
     fit: FitConfig = FEW_SHOT
 
     @classmethod
-    def preset(cls, scale_name: str) -> "Design":
-        """The design of a scale: the same at "quick" and "paper"; "rehearsal" only proves the path."""
+    def preset(cls, scale_name: str, family: str = "cnn", dataset: str | None = None) -> "Design":
+        """The design of a scale and family.
+
+        Descendants train as the family's recipe says, on the ancestor's dataset (None for the recipe's). "rehearsal" varies little: it only proves the path.
+        """
+        fit = recipes.find(family, scale_name, dataset).few_shot
+        decay = fit.weight_decay
         if scale_name != "rehearsal":
-            return cls()
+            return cls(weight_decays=(decay, 10 * decay), fit=fit)
         return cls(
-            shots=(5, 10, 20), rates=(1e-3, 1e-2), weight_decays=(0.05,), random_sets=2,
-            tuning_tasks=TUNING_TASKS[:1], fit=replace(FEW_SHOT, epochs=2),
+            shots=(5, 10, 20), rates=(1e-3, 1e-2), weight_decays=(decay,), random_sets=2,
+            tuning_tasks=TUNING_TASKS[:1], fit=fit,
         )  # fmt: skip
 
     @property
@@ -67,12 +71,6 @@ class Design:
         """How each arm trains before its learning rate is tuned."""
         return fleet.tuning.fits(self.fit)
 
-    @property
-    def logged(self) -> tuple[int, ...]:
-        """Epochs after which the main arms are evaluated."""
-        return tuple(epoch for epoch in LOGGED if epoch <= self.fit.epochs)
-
-    @property
-    def logged_long(self) -> tuple[int, ...]:
-        """The same for scratch with five times the steps."""
-        return tuple(epoch for epoch in LOGGED_LONG if epoch <= self.fits[LONG].epochs)
+    def logged(self, arm: str) -> tuple[int, ...]:
+        """Epochs after which an arm's learning curve is evaluated."""
+        return tuple(epoch for epoch in LOGGED if epoch <= self.fits[arm].epochs)

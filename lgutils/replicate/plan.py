@@ -124,17 +124,17 @@ def plan(
         fits: how each arm trains (its own learning rate): arm -> `FitConfig`.
         claims: which of the paper's claims; a study that two claims need is there once.
         tasks: of the main comparison.
-        design: what is varied; None for the one of the job's scale.
+        design: what is varied; None for the one of the job's scale and family.
     Returns:
         study -> jobs. "arms": every method. "long": scratch with five times the steps, at 10 and at 20
         shots. "grid": learngene and scratch over learning rate x weight decay. "sets": learngenes of
         random layers. "shots": learngene and scratch at several shots, equal steps.
     """
-    size, design = Sizes(tasks), design or Design.preset(base.scale)
+    size, design = Sizes(tasks), design or Design.preset(base.scale, base.family)
     methods = fleet.ARMS if 3 in claims else (GENE, SCRATCH)
     arms = {m: replace(base, method=m, fit=fits[m]) for m in methods}
-    arms |= {m: replace(arms[m], log_at=design.logged) for m in (GENE, SCRATCH)}
-    patient = replace(base, method=SCRATCH, fit=fits[LONG], log_at=design.logged_long)
+    arms |= {m: replace(arms[m], log_at=design.logged(m)) for m in (GENE, SCRATCH)}
+    patient = replace(base, method=SCRATCH, fit=fits[LONG], log_at=design.logged(LONG))
     pair = [arms[GENE], arms[SCRATCH]]
 
     def vary(jobs: Sequence[Job], study: str, **axes) -> list[Job]:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from lgutils import data, evidence, files, fleet, recipes, scale
+from lgutils.data import Task
 from lgutils.errors import UserError, unknown
-from lgutils.evidence import Frames
+from lgutils.evidence import REFERENCE_SHOTS, Frames
 from lgutils.fleet import Job, Results
-from lgutils.replicate.design import TASKS, Sizes
+from lgutils.replicate.design import TASKS, Design, Sizes
 from lgutils.replicate.plan import CLAIMS, plan
 from lgutils.replicate.subjects import Subject, subjects
 from lgutils.report import Claim
 from lgutils.scale import FAMILIES
+from lgutils.train import FitConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Asked:
         ancestor_data: what the ancestors learn from; empty for the recipe's own.
         claims: of the paper's four.
         tasks: of the main comparison; the costlier studies take the first few of them (`Sizes`).
+        shots: of the study of claim 4, with 10 and 20 among them; empty for the design's.
     Raises:
         UserError: nothing asked for, an unknown claim, family or dataset, too few tasks.
     """
@@ -39,6 +42,7 @@ class Asked:
     ancestor_data: str = ""
     claims: tuple[int, ...] = tuple(CLAIMS)
     tasks: int = TASKS
+    shots: tuple[int, ...] = ()
 
     def __post_init__(self):
         Sizes(self.tasks)
@@ -49,6 +53,11 @@ class Asked:
                 raise UserError(f"Claim {claim} was asked for; the paper has 1 to {len(CLAIMS)}.")
         for family in self.families:
             recipes.find(family, self.scale_name)
+        if self.shots and not {Task().k_shot, REFERENCE_SHOTS} <= set(self.shots):
+            raise UserError(
+                f"Shots {self.shots} were asked for; {Task().k_shot} and {REFERENCE_SHOTS} must be among "
+                "them, as the claims compare these."
+            )
         for name in filter(None, (*self.datasets, self.ancestor_data)):
             data.Dataset.parse(name)
             if any(mark in name for mark in " ,"):
@@ -66,20 +75,25 @@ class Asked:
         return {
             (dataset, family): plan(
                 replace(found[family].base, dataset=dataset),
-                found[family].fits,
+                _upright(found[family].fits, dataset),
                 self.claims,
                 self.tasks,
+                self._design(found[family].base),
             )
             for family in self.families
             for dataset in self.datasets or (found[family].base.dataset,)
         }
+
+    def _design(self, base: Job) -> Design:
+        design = Design.preset(base.scale, base.family)
+        return replace(design, shots=self.shots) if self.shots else design
 
     def to_json(self) -> dict[str, str]:
         """Plain values, for the report's provenance."""
         return {
             "scale": self.scale_name, "datasets": " ".join(self.datasets), "tasks": str(self.tasks),
             "claims": " ".join(map(str, self.claims)), "families": " ".join(self.families),
-            "ancestor data": self.ancestor_data,
+            "ancestor data": self.ancestor_data, "shots": " ".join(map(str, self.shots)),
         }  # fmt: skip
 
     @classmethod
@@ -88,8 +102,25 @@ class Asked:
         return cls(
             about["scale"], tuple(about["families"].split()), tuple(about["datasets"].split()),
             about.get("ancestor data", ""), tuple(map(int, about["claims"].split())),
-            int(about["tasks"]),
+            int(about["tasks"]), tuple(map(int, about.get("shots", "").split())),
         )  # fmt: skip
+
+
+def _upright(fits: Mapping[str, FitConfig], dataset: str) -> dict[str, FitConfig]:
+    """The same training, but characters are neither mirrored nor turned, whatever the ancestor learnt from."""
+    if data.Dataset.parse(dataset).name not in recipes.CHARACTERS:
+        return dict(fits)
+    return {arm: replace(fit, **recipes.UPRIGHT) for arm, fit in fits.items()}
+
+
+def _check_tasks(plans: Mapping[tuple[str, str], Mapping[str, list[Job]]]) -> None:
+    """Draw every task once, before hours are spent: a class may have too few images, or there too few classes."""
+    for (dataset, family), studies in plans.items():
+        jobs = [job for study in studies.values() for job in study]
+        images = data.load(dataset, recipes.find(family, jobs[0].scale).size)
+        novel = data.split(dataset).novel
+        for task in {job.task for job in jobs}:
+            task.draw(images, novel)
 
 
 def run(
@@ -101,6 +132,7 @@ def run(
     claims: Collection[int] = tuple(CLAIMS),
     families: Collection[str] = FAMILIES,
     tasks: int = TASKS,
+    shots: Collection[int] = (),
     part: tuple[int, int] | None = None,
     prepare: bool = False,
     backend: str = "auto",
@@ -113,7 +145,7 @@ def run(
         out: results folder; runs.sqlite in it keeps finished rows, so the same call goes on after a stop,
             and one with more tasks, claims or datasets trains only what is new. The report is always
             about what this call asked for.
-        scale_name, datasets, ancestor_data, claims, families, tasks: see `Asked`.
+        scale_name, datasets, ancestor_data, claims, families, tasks, shots: see `Asked`.
         part: (k, n) runs the k-th of n shares of the jobs into a file of its own and judges nothing; a
             call without it takes all such files in first.
         prepare: only make the ancestors, learngenes and learning rates, which all parts need.
@@ -130,6 +162,7 @@ def run(
         ancestor_data,
         tuple(claims),
         tasks,
+        tuple(shots),
     )
     if backend not in fleet.BACKENDS:
         raise unknown("backend", backend, fleet.BACKENDS)
@@ -146,6 +179,7 @@ def run(
         if prepare:
             return []
         plans = asked.plans(found)
+        _check_tasks(plans)
         jobs = [job for studies in plans.values() for study in studies.values() for job in study]
         if part is not None:
             jobs = fleet.part(jobs, *part)

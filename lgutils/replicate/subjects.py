@@ -1,7 +1,6 @@
 """Who is tested: the learngene and descendant of each family, and how each arm trains."""
 
 import itertools
-import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -58,34 +57,40 @@ def subjects(
 
     Making them is accumulating, condensing with one seed (unless the recipe names the layers), and tuning
     every arm on open-world classes; each is kept in `folder` or in the cache, and taken from there the next
-    time.
+    time. Learning rates belong to an ancestor, its learngene and the descendant: another one is tuned anew.
 
     Args:
         ancestor_data: what the ancestors learn from; empty for the recipe's own.
         make: False to refuse what is not yet made: the parts of an array must not all make it.
         options: for `fleet.run`.
     """
-    design = Design.preset(scale_name)
     if scale_name == "quick":
-        every, path = ship.base_jobs(), fleet.tuned_path()
-        bases = {family: every[family] for family in families}
-    else:
-        path = folder / f"learning-rates-{scale_name}.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        if not make and (unmade := set(families) - known.get("best", {}).keys()):
-            raise UserError(
-                f"Nothing is prepared for {min(unmade)!r} in {folder}. Run the same command once with "
-                "--prepare instead of --part."
-            )
-        bases = {family: _base(family, scale_name, ancestor_data, folder) for family in families}
-        if new := {
-            family: base for family, base in bases.items() if family not in known.get("best", {})
-        }:
+        bases = ship.base_jobs()
+        path, design = fleet.tuned_path(), Design.preset("quick")
+        return {f: Subject(bases[f], _fits(f, path, design)) for f in families}
+    found = {}
+    for family in families:
+        if not make and not list(folder.glob(f"learning-rates-{family}-*.json")):
+            raise _unprepared(family, folder)
+        base = _base(family, scale_name, ancestor_data, folder)
+        path = folder / f"learning-rates-{family}-{base.key[:8]}.json"
+        design = Design.preset(scale_name, family, base.dataset)
+        if not path.is_file():
+            if not make:
+                raise _unprepared(family, folder)
             fleet.tune(
-                new, path, untuned=design.fits, rates=design.rates, tasks=design.tuning_tasks,
-                results=results, **options,
+                {family: base}, path, untuned=design.fits, rates=design.rates,
+                tasks=design.tuning_tasks, results=results, **options,
             )  # fmt: skip
-    return {family: Subject(base, _fits(family, path, design)) for family, base in bases.items()}
+        found[family] = Subject(base, _fits(family, path, design))
+    return found
+
+
+def _unprepared(family: str, folder: Path) -> UserError:
+    return UserError(
+        f"Nothing is prepared for {family!r} in {folder}. Run the same command once with --prepare "
+        "instead of --part."
+    )
 
 
 def _fits(family: str, path: Path, design: Design) -> dict[str, FitConfig]:

@@ -23,8 +23,8 @@ class FitConfig:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step, of all processes together.
-        optimizer: a name timm's `create_optimizer_v2` knows: "adamw", "sgd" (momentum, no Nesterov: use
-            "momentum"), ...
+        optimizer: a name timm's `create_optimizer_v2` knows: "adamw", "nesterov", ...; "sgd" is plain
+            momentum here, as everywhere but in timm, where it means Nesterov's.
         lr: peak learning rate, reached after `warmup`.
         schedule: "cosine" falls to 1 % of lr, "constant" stays, "steps" is multiplied by 0.2 after 30 % and
             after 90 % of all steps (the reference's 60 and 180 of 200 epochs).
@@ -72,11 +72,16 @@ class FitConfig:
                 f"epochs {self.epochs}, batch_size {self.batch_size}, log_every {self.log_every} and "
                 f"lr {self.lr} must be positive."
             )
-        if not (0 <= self.warmup <= 1 and 0 <= self.label_smoothing <= 1):
+        shares = ("warmup", "label_smoothing", "momentum")
+        if bad := [name for name in shares if not 0 <= getattr(self, name) <= 1]:
             raise UserError(
-                f"warmup {self.warmup} and label_smoothing {self.label_smoothing} are shares: each "
-                "lies between 0 and 1."
+                f"{bad[0]} {getattr(self, bad[0])} is a share, which lies between 0 and 1."
             )
+        for name in ("weight_decay", "shift", "rotate", "clip"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise UserError(f"{name} {value} is below 0. Use 0 or more.")
+        if bad := [n for n in ("epochs", "batch_size", "shift") if getattr(self, n) % 1]:
+            raise UserError(f"{bad[0]} {getattr(self, bad[0])} must be a whole number.")
 
     def told(self) -> dict:
         """Plain values for a key: what came later is left out at its default, so that old keys hold."""
@@ -111,7 +116,10 @@ def optimizer_for(
         "t_in_epochs": False,
     }
     if config.schedule == "steps":
-        drops = [round(share * steps) for share in MILESTONES]
-        return optimizer, MultiStepLRScheduler(optimizer, drops, decay_rate=0.2, **common)
+        # timm asks for the step after the current one, hence one more.
+        drops = [round(share * steps) + 1 for share in MILESTONES]
+        return optimizer, MultiStepLRScheduler(
+            optimizer, drops, decay_rate=0.2, warmup_prefix=False, **common
+        )
     lowest = 0.01 * config.lr if config.schedule == "cosine" else config.lr
     return optimizer, CosineLRScheduler(optimizer, max(steps, 1), lr_min=lowest, **common)

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
 
-from lgutils.data import checksum
+from lgutils.data import Normalize, checksum
 from lgutils.train.config import FitConfig
 
 
@@ -20,9 +20,12 @@ def weight_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fit_key(model: nn.Module, images: Tensor, labels: Tensor, config: FitConfig) -> str:
-    """Hex SHA-256 of what decides a training: settings, first weights and images."""
+def fit_key(
+    model: nn.Module, images: Tensor, labels: Tensor, normalize: Normalize, config: FitConfig
+) -> str:
+    """Hex SHA-256 of what decides a training: settings, first weights, images and their normalisation."""
     settings = replace(config, log_every=1).told()
-    text = json.dumps([settings, weight_hash(model), list(images.shape)], sort_keys=True)
+    about = [settings, weight_hash(model), list(images.shape), asdict(normalize)]
+    text = json.dumps(about, sort_keys=True)
     sums = f"{checksum(images)}-{int(labels.sum())}"
     return hashlib.sha256((text + sums).encode()).hexdigest()

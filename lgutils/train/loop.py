@@ -235,7 +235,7 @@ def fit(
     run = _start(model, config, config.epochs * len(batches), together, objective)
     if optimizer_state is not None:
         run.adopt(optimizer_state)
-    key = fit_key(run.model, *train, config) if path else ""
+    key = fit_key(run.model, *train, normalize, config) if path else ""
     if path:
         run.resume(path, key)
     held = None

@@ -27,7 +27,13 @@ ZOO = {
         "coatnet_nano_rw_224",
         {"img_size": 64, "embed_dim": [32] * 4, "stem_width": 16, "depths": [1] * 4},
     ),
+    "regnet": ("regnetx_002", {}),
 }
+VGG = ("vgg11", {"mlp_ratio": 1 / 512})  # filters of timm that take no model: VGG's and RegNet's
+LEVIT = ("levit_128s", {"img_size": 64, "embed_dim": (16, 24, 32), "key_dim": 8})
+MLP_HEAD = ("mambaout_femto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)})
+CONV_HEAD = ("dla46_c", {})
+HEADS = {"norm, twice": LEVIT, "two layers": MLP_HEAD, "convolution": CONV_HEAD}
 
 
 def weights(arch, kwargs, classes=7, seed=5):
@@ -40,12 +46,14 @@ def weights(arch, kwargs, classes=7, seed=5):
     return {name: t.clone() for name, t in model.state_dict().items()}
 
 
-def stored(tensors, path):
+def stored(tensors, path, model=VIT):
+    """The file, and the configuration that adopts it for glyphs of the size that the model wants."""
     if path.suffix == ".safetensors":
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
-    return AncestryConfig("custom", *VIT, weights=str(path))
+    dataset = f"glyphs@{model[1].get('img_size', 64)}"
+    return AncestryConfig("custom", *model, weights=str(path), dataset=dataset)
 
 
 @pytest.fixture
@@ -61,10 +69,35 @@ def vit_file(tmp_path):
 def test_the_weights_come_over_bit_for_bit(kind, suffix, tmp_path):
     arch, kwargs = ZOO[kind]
     tensors = weights(arch, kwargs)
-    config = replace(stored(tensors, tmp_path / f"w{suffix}"), arch=arch, arch_kwargs=kwargs)
+    config = stored(tensors, tmp_path / f"w{suffix}", (arch, kwargs))
     found = adopt(config).model.state_dict()
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_torchvisions_names_of_a_vgg_are_converted(tmp_path):
+    tensors = weights(*VGG)
+    theirs = {name.replace("head.fc", "classifier.6"): t for name, t in tensors.items()}
+    found = adopt(stored(theirs, tmp_path / "w.pth", VGG)).model.state_dict()
+    assert torch.equal(found["head.fc.weight"], tensors["head.fc.weight"])
+    assert torch.equal(found["features.0.weight"], tensors["features.0.weight"])
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_head_of_any_form_is_kept(kind, tmp_path):
+    tensors = weights(*HEADS[kind], classes=5)
+    ancestor = adopt(stored(tensors, tmp_path / "w.pth", HEADS[kind]))
+    assert (ancestor.card.fresh_head, len(ancestor.card.classes)) == (False, 5)
+    assert all(torch.equal(t, tensors[name]) for name, t in ancestor.model.state_dict().items())
+
+
+def test_half_a_head_is_refused(tmp_path):
+    tensors = weights(*VIT)
+    del tensors["head.weight"]
+    with pytest.raises(
+        UserError, match=r"w.pth has 'head.bias' of a head, but not .*'head.weight'"
+    ):
+        adopt(stored(tensors, tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "state_dict_ema"])
@@ -100,7 +133,7 @@ def test_a_fresh_head_needs_base_classes(tmp_path):
 
 
 def test_positions_of_another_size_are_resampled_as_timm_does(vit_file):
-    larger = replace(vit_file, arch_kwargs={**VIT[1], "img_size": 64})
+    larger = replace(vit_file, arch_kwargs={**VIT[1], "img_size": 64}, dataset="glyphs@64")
     found = adopt(larger).model.pos_embed
     wanted = resample_abs_pos_embed(
         weights(*VIT)["pos_embed"], new_size=[8, 8], num_prefix_tokens=1
@@ -159,10 +192,7 @@ def test_the_classes_it_is_condensed_on_are_the_datasets(vit_file, monkeypatch, 
 @pytest.mark.parametrize("kind", ZOO)
 def test_any_model_is_condensed_extracted_and_inherited(kind, tmp_path):
     arch, kwargs = ZOO[kind]
-    config = replace(
-        stored(weights(arch, kwargs), tmp_path / "w.pth"), arch=arch, arch_kwargs=kwargs
-    )
-    ancestor = adopt(config)
+    ancestor = adopt(stored(weights(arch, kwargs), tmp_path / "w.pth", (arch, kwargs)))
     pixels = kwargs.get("img_size", 64)
     world = (
         torch.randint(0, 256, (12, 3, pixels, pixels), dtype=torch.uint8),
@@ -180,6 +210,17 @@ def test_any_model_is_condensed_extracted_and_inherited(kind, tmp_path):
 
 
 # --- what is refused ----------------------------------------------------------------------------------
+
+
+def test_images_that_the_model_does_not_take_are_refused(vit_file):
+    with pytest.raises(UserError, match=r"does not take images of 3x64x64 \(Input height"):
+        adopt(replace(vit_file, dataset="glyphs@64"))
+
+
+def test_a_number_of_classes_among_the_arguments_is_refused(vit_file):
+    config = replace(vit_file, arch_kwargs={**VIT[1], "num_classes": 7})
+    with pytest.raises(UserError, match="num_classes is set by the task; leave it out"):
+        adopt(config)
 
 
 def test_a_missing_tensor_is_named(tmp_path):
@@ -267,7 +308,8 @@ def test_timms_weights_are_taken(monkeypatch, module):
 
 def test_dinos_weights_have_no_head(monkeypatch, module):
     monkeypatch.setattr(module, "create_model", lambda a, **k: models.create(a, 0, seed=5))
-    config = AncestryConfig("vit-s", "vit_small_patch16_224.dino", weights="timm")
+    arch, dataset = "vit_small_patch16_224.dino", "glyphs@224"
+    config = AncestryConfig("vit-s", arch, weights="timm", dataset=dataset)
     with torch.device("cpu"):
         ancestor = adopt(config)
     assert (ancestor.card.fresh_head, len(ancestor.card.classes)) == (True, 64)
@@ -291,7 +333,7 @@ def test_an_architecture_without_weights_is_refused(arch):
 
 
 def test_a_custom_ancestor_must_be_named():
-    with pytest.raises(UserError, match=r"'custom' names no architecture. Write AncestryConfig"):
+    with pytest.raises(UserError, match=r"'custom' names no architecture.*AncestryConfig.custom"):
         AncestryConfig.preset("custom")
 
 

@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from lgutils import cli, course, files, models
+from lgutils.cli import options
 from lgutils.errors import UserError
 
 
@@ -204,11 +205,11 @@ def test_course_refuses_to_write_over_the_notebooks(small_course):
 
 
 def test_settings_become_numbers_and_lists():
-    assert cli._settings(["depth=4", "stages=1,2,3", "act=gelu"]) == {
+    assert options.settings_of(["depth=4", "stages=1,2,3", "act=gelu"]) == {
         "depth": 4, "stages": [1, 2, 3], "act": "gelu",
     }  # fmt: skip
     with pytest.raises(UserError, match="NAME=VALUE"):
-        cli._settings(["depth"])
+        options.settings_of(["depth"])
 
 
 def test_torch_threads_are_left_as_they_were():

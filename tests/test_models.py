@@ -145,6 +145,62 @@ def test_an_unknown_pretrained_tag_is_a_user_error():
         models.create("resnet18.nonsense", 5)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("num_classes", "num_classes is set by the task; leave it out"),
+        ("seed", "seed is set by the configuration; leave it out"),
+        ("pretrained", "'pretrained' is not accepted"),
+    ],
+)
+def test_arguments_that_are_not_the_callers_are_refused(name, told):
+    with pytest.raises(UserError, match=told):
+        models.check_kwargs({"depth": 3, name: 1})
+
+
+# --- what a model takes -----------------------------------------------------------------------------
+
+
+def test_images_of_a_size_that_the_model_takes_pass():
+    models.check_input(models.create("learngene_vit", 5), (3, 32, 32))
+    models.check_input(models.create("learngene_vgg", 5).double(), (3, 16, 24))
+
+
+@pytest.mark.parametrize(
+    ("arch", "shape", "told"),
+    [
+        (
+            "vit_tiny_patch16_224",
+            (3, 32, 32),
+            r"images of 3x32x32 \(Input height",
+        ),  # AssertionError
+        (
+            "learngene_vgg",
+            (3, 8, 8),
+            r"images of 3x8x8 \(",
+        ),  # RuntimeError: nothing is left to pool
+        ("learngene_vgg", (1, 32, 32), r"images of 1x32x32 \("),
+    ],
+)
+def test_images_that_the_model_does_not_take_are_refused(arch, shape, told):
+    with pytest.raises(UserError, match=told + ".*Add @PIXELS to the dataset, or give the model"):
+        models.check_input(models.create(arch, 2), shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 32, 32)])
+def test_looking_at_what_a_model_takes_changes_nothing(shape):
+    model = models.create("learngene_vgg", 5).train()
+    model.features[1].eval()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    try:
+        models.check_input(model, shape)
+    except UserError:
+        assert shape[0] == 1
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
 def test_stages_and_widths_must_match():
     with pytest.raises(UserError, match="must have the same length"):
         models.create("learngene_vgg", 5, stages=(1, 2))

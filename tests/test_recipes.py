@@ -20,7 +20,7 @@ from lgutils import (
 )
 from lgutils.ancestry import AncestryConfig
 from lgutils.condense import CondenseConfig
-from lgutils.data import Task
+from lgutils.data import Task, sources
 from lgutils.errors import UserError
 from lgutils.fleet import Job, jobs
 
@@ -288,6 +288,26 @@ def test_only_the_lasting_steps_batches_are_augmented(tiny_cnn):
     assert not torch.equal(one[0], other[0])
 
 
+def test_a_condenser_refuses_images_that_the_ancestor_does_not_take(tiny_vit):
+    world = (torch.zeros(12, 3, 16, 16, dtype=torch.uint8), torch.arange(12) % 3)
+    with pytest.raises(UserError, match="does not take images of 3x16x16"):
+        condense.Condenser(tiny_vit, world, world, CondenseConfig(), torch.device("cpu"))
+
+
+def test_a_condenser_refuses_images_that_the_pseudo_descendant_does_not_take(tiny_cnn):
+    world = (torch.zeros(12, 3, 16, 16, dtype=torch.uint8), torch.arange(12) % 3)
+    config = CondenseConfig("learngene_vit")
+    with pytest.raises(UserError, match="VisionTransformer does not take images of 3x16x16"):
+        condense.Condenser(tiny_cnn, world, world, config, torch.device("cpu"))
+
+
+def test_a_condenser_refuses_a_number_of_classes(tiny_cnn):
+    world = (torch.zeros(12, 3, 16, 16, dtype=torch.uint8), torch.arange(12) % 3)
+    config = CondenseConfig(arch_kwargs={"num_classes": 3})
+    with pytest.raises(UserError, match="num_classes is set by the task; leave it out"):
+        condense.Condenser(tiny_cnn, world, world, config, torch.device("cpu"))
+
+
 def test_a_meta_iteration_with_dropout_repeats_itself(make_ancestor):
     ancestor = make_ancestor("learngene_resnet12", widths=[4, 4, 4, 4])
     world = (torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8), torch.arange(12) % 3)
@@ -354,7 +374,10 @@ def test_characters_are_neither_mirrored_nor_turned(dataset):
         ("resnet18", "glyphs", 4),
         ("resnet18", "mini-imagenet", 10),
         ("resnet18", "mini-imagenet@224", 28),
-        ("resnet18", "folder:birds", 28),
+        ("resnet18", "folder:birds@112", 14),
+        ("resnet18", "fashion-mnist", 4),
+        ("resnet18", "flowers102:there", 10),
+        ("vgg16", "folder:birds", 4),
         ("cnn", "digits", 3),
     ],
 )
@@ -362,6 +385,23 @@ def test_shifts_keep_their_share_of_the_side(name, dataset, shift):
     recipe = recipes.find(name, "paper", dataset)
     assert recipe.fit.shift == shift
     assert recipe.condensing.get("shift", shift) == shift
+
+
+@pytest.mark.parametrize("scale", ["paper", "rehearsal"])
+@pytest.mark.parametrize("name", ["resnet18", "swin-s", "vit-s", "vit-s-first"])
+def test_a_large_shift_wants_to_know_the_side(name, scale):
+    told = (
+        rf"'folder:birds' does not tell .*'{name}' shifts .* by 28. .*for example folder:birds@224"
+    )
+    with pytest.raises(UserError, match=told):
+        recipes.find(name, scale, "folder:birds")
+
+
+def test_the_sides_are_those_of_the_loaded_pictures(quick_glyphs, digits):
+    for images in (quick_glyphs, digits):
+        assert recipes.side(images.name) == images.images.shape[-1]
+    assert {name: recipes.SIDES[name] for name in sources.PIXELS} == sources.PIXELS
+    assert set(recipes.SIDES) == set(data.NAMES) - {"folder"}
 
 
 @pytest.mark.parametrize("family", ["cnn", "vit"])
@@ -422,7 +462,7 @@ def test_a_job_is_prepared_with_its_own_architecture(make_ancestor, coloured, mo
     )  # fmt: skip
     heir = jobs.prepare(job).descendant
     assert asked[0].dataset == "glyphs@32"
-    assert asked[1] == ("glyphs", "quick")
+    assert asked[1] == ("glyphs", "rehearsal")
     body = heir.model.stages[3].body
     assert torch.equal(body.conv1.conv.weight, ancestor.model.layer4[1].conv1.weight)
     assert not any(o.source for o in heir.provenance if o.role == "stem")
@@ -435,7 +475,14 @@ def test_a_rehearsal_keeps_models_comparisons_and_data(name):
         assert getattr(here, part) == getattr(there, part)
     assert here.condensing.get("taps") == there.condensing.get("taps")
     assert (here.fit.epochs, here.fit.batch_size, here.fit.precision) == (1, 32, "float32")
-    assert (here.size, here.fit.compile, here.condensing["iterations"]) == ("quick", False, 2)
+    assert (here.size, here.fit.compile, here.condensing["iterations"]) == ("rehearsal", False, 2)
+    small = here.few_shot
+    assert (small.epochs, small.batch_size, small.precision, small.compile) == (
+        2,
+        25,
+        "float32",
+        False,
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import http.client
 import http.server
 import io
 import os
 import pickle
 import shutil
+import ssl
 import struct
 import subprocess
 import sys
@@ -511,6 +513,32 @@ def test_describe_and_tasks_work_for_folders(folder):
     assert (len(episode.train[1]), len(episode.test[1])) == (10, 4)
 
 
+DOCS = Path(__file__).parent.parent / "docs" / "data.md"
+
+
+@pytest.mark.parametrize(("classes", "role"), [(23, "novel"), (29, "open_world")])
+def test_the_documents_say_how_many_classes_5_way_tasks_need(folder, classes, role):
+    for count in (classes - 1, classes):
+        for i in range(count):
+            (folder / str(count) / f"{i:02d}").mkdir(parents=True)
+        split = data.split(f"folder:{count}")
+        assert (len(getattr(split, role)) >= 5) == (count == classes)
+    assert f"{classes}\nclasses" in DOCS.read_text() or f"{classes} classes" in DOCS.read_text()
+
+
+def test_too_many_ways_are_told_with_the_classes_that_there_are(folder):
+    told = (
+        "A 5-way task was asked for, but there are 2 classes to draw from. Use fewer ways, or bring"
+    )
+    with pytest.raises(UserError, match=told):
+        data.Task().draw(data.load("digits"), (3, 4))
+
+
+def test_a_task_of_one_way_is_refused():
+    with pytest.raises(UserError, match="A 1-way task was asked for; 2 ways are the least"):
+        data.Task(n_way=1).draw(data.load("digits"), (3, 4))
+
+
 def test_what_is_exported_can_be_loaded_again(folder):
     digits = data.load("digits")
     data.export(digits, folder / "x", tuple(range(10)), per_class=6)
@@ -718,6 +746,49 @@ def test_a_cut_connection_is_taken_up_again(site, folder):
     site.cuts = [10_000, 5_000]
     assert fetch.fetch(site.remote("a.bin", CONTENT), folder, False).read_bytes() == CONTENT
     assert site.asked == [None, "bytes=10000-", "bytes=15000-"]
+
+
+class Line(io.BytesIO):
+    """A response that breaks once, after some bytes; without a length it must be believed when it ends."""
+
+    status = 200
+
+    def __init__(self, content, error, length):
+        super().__init__(content)
+        self.error = error
+        self.headers = {"Content-Length": str(length)} if length else {}
+
+    def read(self, size=-1):
+        block = super().read(10_000)
+        if not block and self.error:
+            raise self.error
+        return block
+
+
+CUTS = {
+    "reset": ConnectionResetError(104, "Connection reset by peer"),
+    "silence": TimeoutError("The read operation timed out"),
+    "tls": ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+    "route": OSError(113, "No route to host"),
+    "chunk": http.client.IncompleteRead(b""),
+    "header": http.client.LineTooLong("chunk size"),
+}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length", "no length"])
+@pytest.mark.parametrize("cut", CUTS)
+def test_whatever_cuts_a_connection_it_is_taken_up_again(folder, monkeypatch, cut, told):
+    asked, length = [], len(CONTENT) if told else None
+
+    def urlopen(request, timeout):
+        asked.append(request.get_header("Range"))
+        whole = len(asked) > 1
+        return Line(CONTENT if whole else CONTENT[:20_000], None if whole else CUTS[cut], length)
+
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", urlopen)
+    remote = fetch.Remote("https://nowhere.org/a.bin", md5(CONTENT), "a.bin")
+    assert fetch.fetch(remote, folder, False).read_bytes() == CONTENT
+    assert asked == [None, "bytes=20000-"]
 
 
 def test_without_ranges_it_starts_from_the_beginning(site, folder):

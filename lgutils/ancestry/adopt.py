@@ -37,10 +37,7 @@ def adopt(config: AncestryConfig) -> Ancestor:
             shape (the first is named), or a model that does not take the dataset's images, as far as
             the dataset's name tells their size.
     """
-    models.check_kwargs(config.arch_kwargs)
-    probe = models.create(config.arch, PROBED, **config.arch_kwargs)
-    if side := recipes.side(config.dataset):
-        models.check_input(probe, (3, side, side))
+    probe = _probe(config)
     raw = _from_timm(config) if config.weights == "timm" else _from_file(Path(config.weights))
     tensors, heads = _converted(probe, config, raw), _heads(probe)
     learned = _outputs(probe, tensors, heads, config)
@@ -63,11 +60,20 @@ def _origin(config: AncestryConfig) -> str:
     return f"{config.arch} of timm" if config.weights == "timm" else Path(config.weights).name
 
 
-def _from_timm(config: AncestryConfig) -> dict[str, Tensor]:
-    if not is_model_pretrained(config.arch):
+def _probe(config: AncestryConfig) -> nn.Module:
+    """The model with random weights, before anything is fetched or read: does it suit?"""
+    if config.weights == "timm" and not is_model_pretrained(config.arch):
         raise UserError(
             f"timm has no weights for {config.arch!r}. See timm.list_pretrained(), or give a local file."
         )
+    models.check_kwargs(config.arch_kwargs)
+    probe = models.create(config.arch, PROBED, **config.arch_kwargs)
+    if side := recipes.side(config.dataset):
+        models.check_input(probe, (3, side, side))
+    return probe
+
+
+def _from_timm(config: AncestryConfig) -> dict[str, Tensor]:
     try:
         return create_model(config.arch, pretrained=True, **config.arch_kwargs).state_dict()
     except Exception as error:  # the hub, the network, the cache and timm each raise their own

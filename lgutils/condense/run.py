@@ -427,7 +427,9 @@ def condense_seeds(
     given = options.pop("checkpoint", None)
     paths = {s: Path(f"{given}.{s}") if given else None for s in seeds}
     found = [
-        condense(ancestor, open_world, replace(config, seed=s), checkpoint=paths[s], keep=True, **options)
+        condense(
+            ancestor, open_world, replace(config, seed=s), checkpoint=paths[s], keep=True, **options
+        )
         for s in seeds
     ]
     for path in filter(None, paths.values()):

@@ -1,0 +1,245 @@
+"""The commands of the story: data, accumulate, condense, inherit."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgutils.cli.app import app
+from lgutils.cli.options import (
+    DataDir,
+    Device,
+    Out,
+    Scale,
+    again,
+    budget_of,
+    look_in,
+    scale_of,
+    settings_of,
+)
+from lgutils.errors import UserError
+
+
+@app.command()
+def data(
+    dataset: Annotated[
+        str, typer.Argument(help="glyphs, digits, cifar100, folder:birds, mini-imagenet@84, ...")
+    ] = "glyphs",
+    size: Annotated[
+        str,
+        typer.Option(help="rehearsal, quick or full: at most 24, 240 or all images of a class."),
+    ] = "quick",
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch it first; a fetch that broke off goes on.")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for sample PNGs of each class.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Draw, find or fetch a dataset, say what is in it, and optionally write samples as PNG."""
+    from lgutils import data as module
+
+    look_in(data_dir)
+    if download:
+        print(f"It is in {module.download(dataset)}.")
+    images, split = module.load(dataset, size, progress=True), module.split(dataset)
+    for name, count in module.describe(images, split).items():
+        print(f"{name:>20}: {count:,}")
+    if export:
+        folder = module.export(images, export, tuple(range(len(images.classes))))
+        print(f"Samples are in {folder}.")
+
+
+@app.command()
+def accumulate(
+    family: Annotated[
+        str | None, typer.Argument(help="cnn, vit, or a recipe: see `lgutils recipes`.")
+    ] = None,
+    out: Out = Path("ancestor.safetensors"),
+    arch: Annotated[str | None, typer.Option(help="Instead of FAMILY: any timm model.")] = None,
+    weights: Annotated[
+        str, typer.Option(help="With --arch: timm (its own weights) or a file; default: train.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="With --arch: img_size=32, depth=4, ...")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What it learns, or is condensed on: see `lgutils data`.")
+    ] = None,
+    data_dir: DataDir = None,
+    scale: Scale = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train even where one is at hand.")
+    ] = False,
+    device: Device = None,
+) -> None:
+    """Make an ancestry model: it learns the base classes. A finished one is used if there is one."""
+    from lgutils import ancestry, train
+
+    look_in(data_dir)
+    if (family is None) == (arch is None):
+        raise UserError("Name a family (cnn, vit, a recipe) or an --arch, one of the two.")
+    if arch is None and (weights or set_):
+        raise UserError("--weights and --set belong to --arch. Leave them out, or name an --arch.")
+    if arch is None:
+        config = ancestry.AncestryConfig.preset(family, scale, dataset=dataset)
+    else:
+        config = ancestry.AncestryConfig.custom(
+            arch, settings_of(set_ or []), weights=weights, dataset=dataset, scale_name=scale
+        )
+    ancestor = ancestry.accumulate(config, fresh=fresh, device_name=device)
+    if train.is_main():
+        ancestor.save(out)
+        print(ancestor.card)
+        print(f"Written to {out}. Next: lgutils condense {out}{again(data_dir)}")
+
+
+@app.command()
+def recipes() -> None:
+    """List the paper's architectures with their parameter counts."""
+    from lgutils import recipe_table
+
+    print(recipe_table.markdown())
+
+
+@app.command()
+def condense(
+    ancestor: Annotated[Path, typer.Argument(help="File from `lgutils accumulate`.")],
+    out: Out = Path("learngene.safetensors"),
+    criterion: Annotated[
+        str, typer.Option(help="lambda, cka, gradient-stability, random, first or last.")
+    ] = "lambda",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers to keep (3), or share of the blocks' parameters (0.4); default: the recipe's."
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="No scores: these blocks, e.g. blocks.0,blocks.1, or 'recipe'."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Repeat with so many seeds.", min=1)] = 1,
+    iterations: Annotated[int | None, typer.Option(help="Meta-iterations.", min=1)] = None,
+    protocol: Annotated[str, typer.Option(help="clean or paper.")] = "clean",
+    data_dir: DataDir = None,
+    scale: Scale = None,
+    device: Device = None,
+) -> None:
+    """Score an ancestor's layers on the open-world classes and keep the best as the learngene."""
+    from lgutils import condense as module
+    from lgutils import learngene
+    from lgutils import recipes as module_recipes
+    from lgutils.ancestry import Ancestor
+    from lgutils.condense import CondenseConfig
+
+    kept = budget_of(budget) if budget else None
+    look_in(data_dir)
+    source = Ancestor.load(ancestor)
+    scale = scale or scale_of(source.card.size)
+    recipe = module_recipes.find(source.card.family, scale)
+    if layers:
+        names = recipe.layers if layers == "recipe" else tuple(layers.split(","))
+        if not names:
+            raise UserError(f"The recipe of {recipe.name!r} names no layers. Leave out --layers.")
+        travels = recipe.travels if layers == "recipe" else learngene.TRAVEL
+        gene = learngene.extract(source, names, travels=travels)
+    else:
+        config = CondenseConfig.preset(
+            source.card.family, scale, protocol, dataset=source.card.dataset
+        )
+        if iterations:
+            config = replace(config, iterations=iterations)
+        options = {}
+        if criterion == "lambda":
+            options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
+        images = source.open_world(progress=True)
+        scores = module.score(criterion, source, images, config, seeds, **options)
+        gene = learngene.condense_to(source, scores, kept or recipe.budget)
+    gene.save(out)
+    print(gene)
+    if seeds > 1 and not layers:
+        agreement = learngene.agreement(scores, len(gene.names))
+        print("agreement of seeds: " + ", ".join(f"{k} {v:.2f}" for k, v in agreement.items()))
+    print(f"Written to {out}. Next: lgutils inherit {out}{again(data_dir)}")
+
+
+@app.command()
+def inherit(
+    learngene: Annotated[Path, typer.Argument(help="File from `lgutils condense`.")],
+    out: Out = Path("descendant.safetensors"),
+    arch: Annotated[
+        str | None, typer.Option(help="A timm architecture; default: the ancestor's.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Its settings: depth=4, stages=1,2,3,2.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Of the task; default: what the ancestor learnt.")
+    ] = None,
+    data_dir: DataDir = None,
+    ways: Annotated[int, typer.Option(help="Classes of the task.")] = 5,
+    shots: Annotated[int, typer.Option(help="Training images of each class.")] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over them; default: the recipe's.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the task and the fresh layers.")] = 0,
+    device: Device = None,
+) -> None:
+    """Build a descendant for a few-shot task of novel classes, train it, and compare with scratch."""
+    from lgutils import data, files, models, recipes, train
+    from lgutils import inherit as module
+    from lgutils.learngene import Learngene
+
+    look_in(data_dir)
+    gene = Learngene.load(learngene)
+    own = gene.card.get("dataset", "glyphs")
+    dataset = dataset or own
+    split_seed = gene.card.get("split_seed", 0) if dataset == own else 0
+    images, classes = data.load(dataset, progress=True), data.split(dataset, split_seed).novel
+    episode = data.Task(ways, shots, seed).draw(images, classes)
+    family, size = gene.card.get("family", "cnn"), gene.card.get("size", "quick")
+    fit = recipes.find(family, scale_of(size), dataset).few_shot
+    settings, fit = settings_of(set_ or []), replace(fit, epochs=epochs or fit.epochs)
+    scores = {}
+    for name, source in {"scratch": module.scratch(None, gene), "learngene": gene}.items():
+        heir = module.inherit(source, arch, num_classes=ways, seed=seed, **settings)
+        models.check_input(heir.model, tuple(images.images.shape[1:]))
+        fitted = train.fit(
+            heir.model, episode.train, heir.normalize, fit, test=episode.test, device_name=device,
+            progress=name,
+        )  # fmt: skip
+        scores[name] = fitted.score
+    print(heir.report())
+    print(f"{ways}-way {shots}-shot: " + " ".join(images.classes[c] for c in episode.classes))
+    for name, score in scores.items():
+        print(f"{name:>12}: {score}")
+    meta = {
+        "arch": arch or gene.arch, "settings": settings, "classes": episode.classes,
+        "dataset": dataset, "accuracy": scores["learngene"].accuracy, "task": episode.key,
+    }  # fmt: skip
+    files.save_tensors(out, "descendant", fitted.model.state_dict(), meta)
+    print(f"Written to {out}.")
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="Any file that lgutils wrote.")]) -> None:
+    """Say what a file holds."""
+    from lgutils import files
+    from lgutils.ancestry import Ancestor
+    from lgutils.learngene import Learngene
+
+    tensors, meta = files.load_tensors(file)
+    print(f"{file}: {meta['kind']}, format {meta['format']}, {len(tensors)} tensors")
+    if meta["kind"] == "ancestor":
+        print(Ancestor.load(file).card)
+    elif meta["kind"] == "learngene":
+        gene = Learngene.load(file)
+        print(gene)
+        if gene.card:
+            print(f"ancestor's weights: {gene.card['weight_hash'][:16]}")
+    else:
+        for name in ("arch", "settings", "dataset", "classes", "accuracy"):
+            print(f"{name:>12}: {meta.get(name)}")

@@ -1,0 +1,122 @@
+"""The commands that run many things: the course, the replication, what ships."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgutils.cli.app import app
+from lgutils.cli.options import (
+    DataDir,
+    Scale,
+    look_in,
+    numbers,
+    part_of,
+)
+
+
+@app.command()
+def course(
+    only: Annotated[str | None, typer.Option(help="Chapters, e.g. 02 or 01,03.")] = None,
+    scale: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default: runs/<date and time>.")
+    ] = None,
+) -> None:
+    """Run the notebooks in order; write executed copies and HTML pages to a run folder."""
+    from lgutils import course as module
+    from lgutils import scale as scales
+
+    done = module.run(only, out=out, scale=scales.current(scale))
+    for chapter in done:
+        state = f"FAILED ({chapter.error})" if chapter.error else "done"
+        print(f"{chapter.name:<24} {chapter.seconds:6.0f} s  {state}  {chapter.page}")
+    if failed := [chapter.name for chapter in done if chapter.error]:
+        print(f"Failed: {', '.join(failed)}. The page shows the cell.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def replicate(
+    scale: Scale = None,
+    dataset: Annotated[
+        str,
+        typer.Option(help="Of the tasks, e.g. glyphs,digits; default: what the ancestor learnt."),
+    ] = "",
+    ancestor_data: Annotated[
+        str,
+        typer.Option(help="What the ancestors learn; default: the recipe's. Not at quick scale."),
+    ] = "",
+    data_dir: DataDir = None,
+    claims: Annotated[str, typer.Option(help="Of the paper's four, e.g. 1,3.")] = "1,2,3,4",
+    families: Annotated[
+        str, typer.Option(help="cnn, vit, cnn,vit, or recipes: see `lgutils recipes`.")
+    ] = "cnn,vit",
+    tasks: Annotated[int, typer.Option(help="Tasks of the main comparison.")] = 20,
+    shots: Annotated[
+        str, typer.Option(help="Of claim 4, with 10 and 20 among them; default: 1,2,5,10,20,50.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Results folder; a second run goes on there.")] = Path(
+        "replication"
+    ),
+    backend: Annotated[str, typer.Option(help="auto, serial, processes, vmap or ray.")] = "auto",
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only ancestors, learngenes and learning rates.")
+    ] = False,
+    part: Annotated[
+        str | None, typer.Option(help="3/16: the third of 16 shares of the jobs, for job arrays.")
+    ] = None,
+) -> None:
+    """Test the paper's four claims: run (or resume) all descendants, judge, write report.html."""
+    from lgutils import replicate as module
+    from lgutils import report
+
+    look_in(data_dir)
+    found = module.run(
+        out,
+        scale_name=scale,
+        datasets=tuple(filter(None, dataset.split(","))),
+        ancestor_data=ancestor_data,
+        claims=numbers(claims, "--claims"),
+        families=tuple(filter(None, families.split(","))),
+        tasks=tasks,
+        shots=numbers(shots, "--shots"),
+        backend=backend,
+        prepare=prepare,
+        part=part_of(part),
+    )
+    if prepare or part:
+        print(f"Done: kept in {out}. The same command without --prepare or --part goes on.")
+        return
+    for claim in found:
+        print(f"{claim.family:>4} {claim.dataset:<7} {claim}")
+    verdicts = [claim.verdict for claim in found if claim.number]
+    print(", ".join(f"{verdicts.count(v)} {v}" for v in report.VERDICTS) + " (paper's claims)")
+    print(f"Written to {out}: report.html, report.md, claims.json, runs.csv.")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results folder of `lgutils replicate`.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Put two results folders side by side: which effects moved, which verdicts changed."""
+    from lgutils import compare as module
+
+    print(module.compare(a, b))
+
+
+@app.command()
+def ship(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="ancestors, scores, rates, sweep, fashion, variance, faults, lifelong, picture."
+        ),
+    ] = None,
+) -> None:
+    """For maintainers: make again what the package ships and results/ (one to two hours)."""
+    from lgutils import ship as module
+
+    module.run(parts or [])

@@ -31,7 +31,7 @@ ZOO = {
 }
 VGG = ("vgg11", {"mlp_ratio": 1 / 512})  # filters of timm that take no model: VGG's and RegNet's
 LEVIT = ("levit_128s", {"img_size": 64, "embed_dim": (16, 24, 32), "key_dim": 8})
-MLP_HEAD = ("mambaout_femto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)})
+MLP_HEAD = ("convformer_s18", {})
 CONV_HEAD = ("dla46_c", {})
 HEADS = {"norm, twice": LEVIT, "two layers": MLP_HEAD, "convolution": CONV_HEAD}
 

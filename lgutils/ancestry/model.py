@@ -89,6 +89,7 @@ class AncestryConfig:
             arch, arch_kwargs, weights: see the class.
             dataset: what it learns, or what its learngene is condensed on; None for glyphs.
         """
+        models.check_kwargs(arch_kwargs or {})
         recipe = recipes.find("custom", scale_name, dataset)
         return cls(
             "custom", arch, arch_kwargs or {}, dataset=recipe.dataset, size=recipe.size,

@@ -463,7 +463,7 @@ def test_parts_and_a_last_run_give_what_one_run_gives(finished, tmp_path, monkey
 
 def test_a_part_before_its_preparation_is_refused(tmp_path):
     with pytest.raises(UserError, match="--prepare instead of --part"):
-        replicate.run(tmp_path, scale_name="paper", part=(1, 2), progress=False)
+        replicate.run(tmp_path, scale_name="rehearsal", part=(1, 2), progress=False)
 
 
 @pytest.mark.parametrize(

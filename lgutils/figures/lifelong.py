@@ -93,7 +93,12 @@ def worth(gains: Mapping[str, Mapping[str, Interval]]) -> Figure:
         gains: kind of learngene -> method -> paired difference, see `lifelong.gains`.
     """
     need(gains, "difference")
-    return forest(
+    figure = forest(
         gains,
         "accuracy of the descendants, lifelong - joint ancestor\n(percentage points, 95 % interval)",
     )
+    (axis,) = figure.axes
+    axis.get_legend().remove()  # it would cover an interval
+    figure.set_layout_engine("constrained")
+    legend(figure, [axis])
+    return figure

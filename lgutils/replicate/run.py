@@ -78,14 +78,15 @@ class Asked:
                 _upright(found[family].fits, dataset),
                 self.claims,
                 self.tasks,
-                self._design(found[family].base),
+                self.design(family),
             )
             for family in self.families
             for dataset in self.datasets or (found[family].base.dataset,)
         }
 
-    def _design(self, base: Job) -> Design:
-        design = Design.preset(base.scale, base.family)
+    def design(self, family: str) -> Design:
+        """What is varied for a family."""
+        design = Design.preset(self.scale_name, family)
         return replace(design, shots=self.shots) if self.shots else design
 
     def to_json(self) -> dict[str, str]:
@@ -113,14 +114,22 @@ def _upright(fits: Mapping[str, FitConfig], dataset: str) -> dict[str, FitConfig
     return {arm: replace(fit, **recipes.UPRIGHT) for arm, fit in fits.items()}
 
 
-def _check_tasks(plans: Mapping[tuple[str, str], Mapping[str, list[Job]]]) -> None:
-    """Draw every task once, before hours are spent: a class may have too few images, or there too few classes."""
-    for (dataset, family), studies in plans.items():
-        jobs = [job for study in studies.values() for job in study]
-        images = data.load(dataset, recipes.find(family, jobs[0].scale).size)
-        novel = data.split(dataset).novel
-        for task in {job.task for job in jobs}:
-            task.draw(images, novel)
+def _check_tasks(asked: Asked) -> None:
+    """Draw the tasks once, before hours are spent: there may be too few images of a class, or classes."""
+    shots = asked.tasks if 4 not in asked.claims else Sizes(asked.tasks).of("shots")
+    for family in asked.families:
+        recipe = recipes.find(family, asked.scale_name, asked.ancestor_data or None)
+        design = asked.design(family)
+        most = max(design.shots) if 4 in asked.claims else REFERENCE_SHOTS
+        for dataset in asked.datasets or (recipe.dataset,):
+            images, split = data.load(dataset, recipe.size), data.split(dataset)
+            for seed in range(asked.tasks):
+                k_shot = most if seed < shots else Task().k_shot
+                Task(k_shot=k_shot, seed=seed).draw(images, split.novel)
+        if asked.scale_name != "quick":
+            images, split = data.load(recipe.dataset, recipe.size), data.split(recipe.dataset)
+            for seed in design.tuning_tasks:
+                Task(seed=seed).draw(images, split.open_world)
 
 
 def run(
@@ -168,6 +177,7 @@ def run(
         raise unknown("backend", backend, fleet.BACKENDS)
     if part is not None:
         fleet.part([], *part)  # refuses a share that does not exist
+    _check_tasks(asked)
     out = Path(out)
     how = {"backend": backend, "workers": workers}
     name = "runs.sqlite" if part is None else f"runs-{part[0]}-of-{part[1]}.sqlite"
@@ -179,7 +189,6 @@ def run(
         if prepare:
             return []
         plans = asked.plans(found)
-        _check_tasks(plans)
         jobs = [job for studies in plans.values() for study in studies.values() for job in study]
         if part is not None:
             jobs = fleet.part(jobs, *part)

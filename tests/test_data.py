@@ -276,7 +276,10 @@ def test_zero_shots_are_refused(digits):
 
 @pytest.mark.parametrize("ways", [1, 11])
 def test_a_wrong_number_of_ways_is_refused_with_the_number(digits, ways):
-    with pytest.raises(UserError, match=f"A {ways}-way task was asked for.*(2 ways are the least|there are 10 classes)"):
+    with pytest.raises(
+        UserError,
+        match=f"A {ways}-way task was asked for.*(2 ways are the least|there are 10 classes)",
+    ):
         Task(ways, 5).draw(digits, tuple(range(10)))
 
 

@@ -8,8 +8,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import create_model, is_model_pretrained, load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
-from lgutils import data, models, recipes, train
-from lgutils.ancestry.model import Ancestor, AncestryCard, AncestryConfig, versions
+from lgutils import data, models, recipes
+from lgutils.ancestry.model import Ancestor, AncestryCard, AncestryConfig
 from lgutils.data import Normalize
 from lgutils.errors import UserError
 
@@ -171,23 +171,15 @@ def _check(tensors: dict, wanted: dict, config: AncestryConfig) -> None:
 def _card(config: AncestryConfig, model: nn.Module, count: int, fresh: bool) -> AncestryCard:
     told = getattr(model, "pretrained_cfg", None) or {}
     mean, std = told.get("mean", IMAGENET_DEFAULT_MEAN), told.get("std", IMAGENET_DEFAULT_STD)
-    return AncestryCard(
-        family=config.family,
-        arch=config.arch,
-        arch_kwargs=config.arch_kwargs,
-        dataset=config.dataset,
-        size=config.size,
-        split_seed=config.split_seed,
+    return AncestryCard.of(
+        config,
+        model,
         classes=tuple(map(str, range(count))),
         normalize=Normalize(tuple(mean), tuple(std)),
         images_seen=0,
         accuracy=None,
         seconds=0.0,
         device="elsewhere",
-        versions=versions(),
-        weight_hash=train.weight_hash(model),
-        config_key=config.key,
-        seed=config.seed,
         origin=_origin(config),
         fresh_head=fresh,
     )

@@ -155,6 +155,14 @@ class AncestryCard:
         return "\n".join(f"{name:>18}: {text}" for name, text in lines.items())
 
     @classmethod
+    def of(cls, config: AncestryConfig, model: nn.Module, **told: Any) -> "AncestryCard":
+        """The card of a model: what its configuration says, the digest of its weights, and what is told."""
+        names = ("family", "arch", "arch_kwargs", "dataset", "size", "split_seed", "seed")
+        known = {name: getattr(config, name) for name in names}
+        known |= {"versions": versions(), "weight_hash": train.weight_hash(model)}
+        return cls(**{**known, "config_key": config.key, **told})
+
+    @classmethod
     def parse(cls, fields: dict[str, Any]) -> "AncestryCard":
         """Rebuild a card from JSON."""
         return cls(

@@ -11,7 +11,6 @@ from lgutils.ancestry.model import (
     AncestryConfig,
     device_title,
     shipped_path,
-    versions,
 )
 from lgutils.data import Normalize
 from lgutils.errors import UserError
@@ -95,23 +94,15 @@ def pretrain(
         checkpoint=checkpoint, progress=f"accumulating ({config.family})" if progress else None,
     )  # fmt: skip
     title = device_title(together.device)
-    card = AncestryCard(
-        family=config.family,
-        arch=config.arch,
-        arch_kwargs=config.arch_kwargs,
-        dataset=config.dataset,
-        size=config.size,
-        split_seed=config.split_seed,
+    card = AncestryCard.of(
+        config,
+        fitted.model,
         classes=tuple(images.classes[c] for c in classes),
         normalize=normalize,
         images_seen=len(training[1]) * config.fit.epochs,
         accuracy=fitted.score,
         seconds=round(max(fitted.seconds, time.perf_counter() - began), 1),
         device=title if together.size == 1 else f"{together.size} x {title}",
-        versions=versions(),
-        weight_hash=train.weight_hash(fitted.model),
-        config_key=config.key,
-        seed=config.seed,
         images_key=str(data.checksum(training[0])),
     )
     return Ancestor(fitted.model.cpu(), card, fitted.losses, fitted.curve)

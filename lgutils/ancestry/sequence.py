@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lgutils import blocks, data, files, models, train
 from lgutils.ancestry import forgetting, growing
-from lgutils.ancestry.model import Ancestor, AncestryCard, AncestryConfig, device_title, versions
+from lgutils.ancestry.model import Ancestor, AncestryCard, AncestryConfig, device_title
 from lgutils.ancestry.world import LifeConfig, World
 from lgutils.data import Batches
 from lgutils.errors import UserError
@@ -232,23 +232,16 @@ def _finished(state: _State, world: World, where: torch.device) -> Life:
     model.load_state_dict(state.model.state_dict())
     model.eval()
     epochs = [config.fit.epochs * (i + 1) for i in range(len(state.seen))]
-    card = AncestryCard(
-        family=config.family,
-        arch=config.arch,
-        arch_kwargs=config.arch_kwargs,
-        dataset=config.dataset,
-        size=config.size,
-        split_seed=config.split_seed,
+    card = AncestryCard.of(
+        config,
+        model,
         classes=world.classes,
         normalize=world.normalize,
         images_seen=len(world.training[1]) * config.fit.epochs,
         accuracy=train.evaluate(model, *world.held, world.normalize),
         seconds=round(state.seconds, 1),
         device=device_title(where),
-        versions=versions(),
-        weight_hash=train.weight_hash(model),
         config_key=life.key(config),
-        seed=config.seed,
     )
     curve = tuple((epoch, float(np.mean(row))) for epoch, row in zip(epochs, state.seen))
     return Life(

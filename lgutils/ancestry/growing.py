@@ -200,15 +200,22 @@ def growth_to(stages: Sequence[int], widths: Sequence[int]) -> Growth:
     return paper if flat == paper.widths(len(paper.steps)) else halved_growth(stages, widths)
 
 
+def large_entries(parameter: Tensor) -> Tensor:
+    """Which gradient entries are large: above 1e-3 of the root mean square of the tensor's own weights.
+
+    Returns:
+        A boolean mask of the parameter's shape.
+    """
+    return parameter.grad.abs() > LARGE * parameter.detach().square().mean().sqrt()
+
+
 @contextmanager
 def watched(
     objective: Objective, layers: Sequence[Layer], after: int
 ) -> Iterator[tuple[Objective, Callable[[], np.ndarray]]]:
     """Count large weight-gradient entries of layers while `train.fit` trains with an objective.
 
-    An entry is large above 1e-3 of the root mean square of its tensor's weights, as in
-    `condense.criteria.gradient_stability`. Gradients are read as soon as they are there, before they are
-    clipped. `fit` trains a copy of its model, and a copy takes no hooks along: so the objective,
+    See `large_entries`; gradients are read as soon as they are there, before they are clipped. `fit` trains a copy of its model, and a copy takes no hooks along: so the objective,
     which is handed that copy, hooks on to it in its first call. The hooks are gone when the context ends.
     Where `fit` runs out of memory and passes a batch in pieces, each piece counts.
 
@@ -225,8 +232,7 @@ def watched(
 
     def look(i: int, parameter: Tensor) -> None:
         if counts["images"] > after:
-            limit = LARGE * parameter.detach().square().mean().sqrt()
-            large[i] = large.get(i, 0) + (parameter.grad.abs() > limit).sum()
+            large[i] = large.get(i, 0) + large_entries(parameter).sum()
             counts[i] += parameter.numel()
 
     def watching(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lgutils import blocks, data, models
-from lgutils.ancestry import Ancestor
+from lgutils.ancestry import Ancestor, growing
 from lgutils.blocks import block_names
 from lgutils.condense.run import CondenseConfig, Condensed, Images, condense_seeds
 from lgutils.errors import unknown
@@ -157,8 +157,8 @@ def _large_gradients(ancestor: Ancestor, layers, x: Tensor, y: Tensor, seed: int
         shares = []
         for layer in layers:
             tensors = [params[t] for t in layer.tensors if t in params and params[t].ndim > 1]
-            large = [(p.grad.abs() > 1e-3 * p.detach().square().mean().sqrt()) for p in tensors]
-            shares.append(float(torch.cat([flag.flatten() for flag in large]).float().mean()))
+            large = [growing.large_entries(p).flatten() for p in tensors]
+            shares.append(float(torch.cat(large).float().mean()))
         counts.append(shares)
         sgd.step()
     return np.mean(counts, 0)

@@ -77,9 +77,9 @@ class Dataset:
         looked = " and ".join(map(str, places))
         if self.name in FETCHED:
             where = self.root if self.path is not None else folder()
-            todo = f"Fetch it with `lgutils data {self.name} --download --data-dir {where}`"
+            advice = f"Fetch it with `lgutils data {self.name} --download --data-dir {where}`"
         elif self.name == "folder":
-            todo = "Write folder:PATH with a path that is absolute or lies in the data folder"
+            advice = "Write folder:PATH with a path that is absolute or lies in the data folder"
         else:
-            todo = "It must be brought: put its folders or csv files there"
-        return UserError(f"{self} was not found; it was looked for in {looked}. {todo}.")
+            advice = "It must be brought: put its folders or csv files there"
+        return UserError(f"{self} was not found; it was looked for in {looked}. {advice}.")

@@ -155,11 +155,12 @@ def _html(book, title: str) -> str:
 def refresh(only: str | None = None) -> None:
     """Execute the committed notebooks in place, for maintainers after a change.
 
-    Output is stored as strict nbval compares it; `python -m lgutils.course 02` refreshes chapter 02.
+    Output is stored as strict nbval compares it; `python -m lgutils.course 02` refreshes chapter 02,
+    and `python -m lgutils.course notebooks/solutions/02_condense.ipynb` any other notebook.
     """
     import nbformat
 
-    for path in chapters(only):
+    for path in [Path(only)] if only and only.endswith(".ipynb") else chapters(only):
         book = nbformat.read(path, as_version=4)
         began = time.perf_counter()
         _client(book, path).execute()

@@ -8,4 +8,4 @@ Import what you need: ``from lgutils import data, inherit``. Importing ``lgutils
 heavy, so the command line answers at once.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -62,30 +62,32 @@ def write(
     folder: Path | str,
     title: str,
     sections: Sequence[Section],
-    claims: Sequence[Claim],
+    claims: Sequence[Claim] | None,
     provenance: Mapping[str, str],
 ) -> None:
-    """Write report.html, report.md and claims.json: all three, or none where the disk is full.
+    """Write report.html, report.md and claims.json: all of them, or none where the disk is full.
 
     The figures are closed, also where writing fails.
 
     Args:
         folder: made where missing.
-        claims: the ledger that opens the report.
+        claims: the ledger that opens the report; None for a report without one and its claims.json.
         provenance: what made the numbers, such as versions, device, date.
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    sections, claims = list(sections), list(claims)
+    sections, claims = list(sections), claims if claims is None else list(claims)
     origin = {str(name): str(value) for name, value in provenance.items()}
     made = pd.DataFrame(origin.items(), columns=["what", "value"])
-    stored = {"claims": [claim.to_json() for claim in claims], "provenance": origin}
+    stored = {"claims": [claim.to_json() for claim in claims or ()], "provenance": origin}
     try:
         texts = {
             "claims.json": json.dumps(stored, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
             "report.md": _markdown(title, sections, claims, made),
             "report.html": _html(title, sections, claims, made),
         }
+        if claims is None:
+            del texts["claims.json"]
     finally:
         for section in sections:
             for figure, *_ in section.figures:
@@ -186,7 +188,9 @@ def _ledger(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def _html(title, sections, claims, provenance) -> str:
-    parts = [f"<h1>{_text(title)}</h1>", "<h2>Claims</h2>", f"<p>{_count(claims)}</p>"]
+    parts = [f"<h1>{_text(title)}</h1>"]
+    if claims is not None:
+        parts += ["<h2>Claims</h2>", f"<p>{_count(claims)}</p>"]
     if claims:
         parts.append(_table(_ledger(claims), "Effects with 95 % intervals, and what follows"))
     for section in sections:
@@ -212,7 +216,9 @@ def _markdown_table(frame: pd.DataFrame) -> str:
 
 
 def _markdown(title, sections, claims, provenance) -> str:
-    parts = [f"# {title}", "## Claims", _count(claims)]
+    parts = [f"# {title}"]
+    if claims is not None:
+        parts += ["## Claims", _count(claims)]
     if claims:
         parts.append(ledger_markdown(claims).strip())
     for section in sections:

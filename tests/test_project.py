@@ -16,7 +16,10 @@ import lgutils
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(
+    path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"])
 ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
 
 
@@ -109,7 +112,7 @@ def test_there_are_at_least_four_notebooks():
     assert len(NOTEBOOKS) >= 4
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def notebook(request):
     return json.loads(request.param.read_text(encoding="utf-8"))
 
@@ -173,3 +176,39 @@ def test_a_notebook_begins_with_its_title(notebook):
     first = notebook["cells"][0]
     assert first["cell_type"] == "markdown"
     assert re.match(r"# \S", "".join(first["source"]))
+
+
+# --- the pages of text ----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+def page(request):
+    return request.param
+
+
+def test_a_page_links_only_to_files_that_exist(page):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    inside = [link for link in links if not re.match(r"\w+:", link)]
+    assert not [link for link in inside if not (page.parent / link).exists()]
+
+
+def test_the_python_in_a_page_can_be_parsed(page):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        compile(block, page.name, "exec")
+
+
+def test_a_page_names_only_commands_that_exist(page):
+    import typer
+
+    from lgutils.cli import app
+
+    commands = typer.main.get_command(app).commands
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`|&& |-m )lgutils ([a-z]+)", text, re.MULTILINE))
+    assert named <= set(commands)
+
+
+def test_a_chapter_named_in_the_readme_exists():
+    named = set(re.findall(r"^\| `(\d\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert named == {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}

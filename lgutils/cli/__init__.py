@@ -1,9 +1,9 @@
 """The `lgutils` command: a thin shell over the functions. torch is imported when a command needs it.
 
-`story` and `studies` hold the commands, `options` what they share, `app` the command itself.
+`story`, `studies`, `site` and `teach` hold the commands, `options` what they share, `app` the command itself.
 """
 
-from lgutils.cli import story, studies
+from lgutils.cli import site, story, studies, teach
 from lgutils.cli.app import app, main
 
-__all__ = ["app", "main", "story", "studies"]
+__all__ = ["app", "main", "site", "story", "studies", "teach"]

@@ -1,0 +1,92 @@
+"""`lgutils teach`: assignments from the student version to the class report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgutils.cli.app import app
+
+teach = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="For teachers: hand out assignments, grade them, write feedback and a class report.",
+)
+app.add_typer(teach, name="teach")
+
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Assignments, e.g. a1_splits; default: all.")
+]
+Folder = Annotated[Path, typer.Option(help="The teacher's folder, in nbgrader's layout.")]
+FOLDER = Path("teaching")
+
+
+@teach.command()
+def release(names: Names = None, folder: Folder = FOLDER) -> None:
+    """Make the student versions: stubs for solutions, no hidden tests, no outputs."""
+    from lgutils.teach.release import release as make
+
+    for name, path in make(names or (), folder).items():
+        print(f"{name:<18} {path}")
+    print(
+        f"Hand these files out. Put what comes back into {folder}/submitted/STUDENT/NAME/NAME.ipynb, "
+        f"then: lgutils teach grade --folder {folder}"
+    )
+
+
+@teach.command()
+def grade(
+    names: Names = None,
+    folder: Folder = FOLDER,
+    student: Annotated[
+        list[str] | None, typer.Option(help="Only this student; may be given several times.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Submissions at a time; default: one a core.")
+    ] = None,
+    cell_seconds: Annotated[
+        float, typer.Option(min=1, help="A cell that runs longer is stopped.")
+    ] = 30,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run unchanged submissions again too.")
+    ] = False,
+) -> None:
+    """Run what was handed in and enter the points; write autograded/ and grades.csv."""
+    from lgutils.teach import gradebook
+    from lgutils.teach.grade import Limits
+
+    done = gradebook.grade(
+        names or (), folder, students=student or (), workers=workers,
+        limits=Limits(cell_seconds=cell_seconds), fresh=fresh,
+    )  # fmt: skip
+    print(gradebook.table(done))
+    print(f"Written: {folder}/grades.csv and {folder}/autograded/.")
+    if waiting := sum(bool(row.pending) for row in done):
+        print(
+            f"{waiting} submissions wait for points by hand: cd {folder} && jupyter lab, menu Nbgrader, "
+            "Formgrader."
+        )
+    print(f"Next: lgutils teach feedback --folder {folder}; lgutils teach report --folder {folder}")
+
+
+@teach.command()
+def feedback(names: Names = None, folder: Folder = FOLDER) -> None:
+    """Write a page for each student: points, what failed and why, comments."""
+    from lgutils.teach.feedback import feedback as write
+
+    pages = write(names or (), folder)
+    print(f"{len(pages)} pages in {folder}/feedback/STUDENT/NAME/. Send each student the own one.")
+
+
+@teach.command()
+def report(
+    names: Names = None,
+    folder: Folder = FOLDER,
+    with_names: Annotated[
+        bool, typer.Option("--names", help="Add a table that names the students.")
+    ] = False,
+) -> None:
+    """Write the class report: totals, the hardest tasks and why, time-outs."""
+    from lgutils.teach.classreport import report as write
+
+    print(f"Written: {write(names or (), folder, with_names=with_names)} and report.md beside it.")

@@ -1,0 +1,1 @@
+"""For teachers: student versions, grading, feedback and class reports (extra `[teach]`)."""

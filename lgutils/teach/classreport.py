@@ -1,0 +1,201 @@
+"""How a class did: totals, the tasks that most got wrong and why, what is left to look at."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lgutils import __version__, figures, page
+from lgutils.errors import UserError
+from lgutils.teach.classroom import enter
+from lgutils.teach.gradebook import Row, rows
+from lgutils.train import Score
+
+MESSAGES = 2  # of a task, the most frequent ones
+LENGTH = 160  # characters of a message
+
+
+def report(
+    names: Iterable[str] = (),
+    folder: Path | str = "teaching",
+    *,
+    with_names: bool = False,
+    masters: Mapping[str, Path] | None = None,
+) -> Path:
+    """Write report.html and report.md into the teacher's folder.
+
+    Args:
+        names: assignments; none for all that were graded.
+        with_names: add a table of the students; without it no student is named.
+        masters: assignment -> instructor's notebook; None for the course's own.
+    Returns:
+        report.html.
+    Raises:
+        UserError: an unknown assignment, or nothing was graded.
+    """
+    room = enter(folder, masters)
+    chosen = room.choose(names)
+    graded = rows(room, chosen)
+    if not graded:
+        raise UserError(
+            f"Nothing was graded in {room.folder} for {', '.join(chosen)}. Run `lgutils teach grade` first."
+        )
+    figures.style()
+    groups = {name: [row for row in graded if row.assignment == name] for name in chosen}
+    groups = {name: group for name, group in groups.items() if group}
+    sections = [_overview(groups)]
+    sections += [_assignment(name, group) for name, group in groups.items()]
+    sections.append(_notices(graded))
+    if with_names:
+        sections.append(_students(graded))
+    origin = {"lgutils": __version__, "date": date.today(), "submissions": len(graded)}
+    page.write(room.folder, "How the class did", sections, None, origin)
+    return room.folder / "report.html"
+
+
+def _overview(groups: Mapping[str, list[Row]]) -> page.Section:
+    table = pd.DataFrame(
+        {
+            "assignment": name,
+            "submissions": len(group),
+            "median": float(np.median([row.total for row in group])),
+            "middle half": "{:g} to {:g}".format(*_quartiles(group)),
+            "points to get": group[0].maximum,
+            "to look at by hand": sum(bool(row.pending) for row in group),
+            "worth nothing until looked at": sum(row.verdict.suspect for row in group),
+        }
+        for name, group in groups.items()
+    )
+    text = (
+        "Points as the gradebook has them now: given by hand where somebody did, else by the tests. "
+        "What is still to look at counts 0 so far."
+    )
+    return page.Section("All assignments", [text], (), [("Totals of the submissions", table)])
+
+
+def _quartiles(group: list[Row]) -> np.ndarray:
+    return np.percentile([row.total for row in group], [25, 75])
+
+
+def _assignment(name: str, group: list[Row]) -> page.Section:
+    """Totals and tasks of one assignment; what is suspect or did not run says nothing about tasks."""
+    told = [row for row in group if not row.verdict.suspect and row.verdict.seconds != 0]
+    pictures = [_totals(name, group)]
+    left = len(group) - len(told)
+    text = [f"n = {len(group)} submissions."]
+    if left:
+        text[0] += f" The tasks below leave out {left} that could not be run or are suspect."
+    if not told:
+        return page.Section(name, text, pictures)
+    shares = _shares(told)
+    worst = min(shares, key=lambda task: shares[task].accuracy) if shares else None
+    if worst and shares[worst].accuracy < 1:
+        text.append(f"The task that most got wrong is **{worst}**: {shares[worst]} got it right.")
+    if shares:
+        pictures.append(_tasks(name, shares))
+    return page.Section(name, text, pictures, [("Tasks, the hardest first", _table(told, shares))])
+
+
+def _shares(group: list[Row]) -> dict[str, Score]:
+    """Task -> share with all points, with a Wilson interval, the hardest first.
+
+    A question graded by hand comes in once all answers to it were graded: the blank ones are first.
+    """
+    shares = {}
+    for task, most in group[0].most.items():
+        if not any(task in row.pending for row in group):
+            right = sum(row.points[task] >= most for row in group)
+            shares[task] = Score.counted(right, len(group))
+    return dict(sorted(shares.items(), key=lambda item: item[1].accuracy))
+
+
+def _table(group: list[Row], shares: Mapping[str, Score]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "task": task,
+            "points": group[0].most[task],
+            "right": str(shares[task]) if task in shares else _so_far(group, task),
+            "most frequent messages": _messages(group, task),
+        }
+        for task in [*shares, *(task for task in group[0].most if task not in shares)]
+    )
+
+
+def _so_far(group: list[Row], task: str) -> str:
+    return f"{sum(task not in row.pending for row in group)} of {len(group)} graded so far"
+
+
+def _messages(group: list[Row], task: str) -> str:
+    counted = Counter(
+        " ".join(row.verdict.messages[task].split())[:LENGTH]
+        for row in group
+        if task in row.verdict.messages
+    )
+    return " | ".join(f"{n} times: {message}" for message, n in counted.most_common(MESSAGES))
+
+
+def _totals(name: str, group: list[Row]) -> tuple[Figure, str, str]:
+    """How many submissions got how many points, whole points a bar."""
+    totals = np.array([row.total for row in group])
+    most = max(group[0].maximum, totals.max())
+    figure, axis = plt.subplots(figsize=(5.6, 2.8))
+    counts = axis.hist(totals, bins=np.arange(-0.5, np.ceil(most) + 1), color="C0", ec="white")[0]
+    axis.axvline(np.median(totals), color="C1", ls="--", label=f"median {np.median(totals):g}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel=f"points of {group[0].maximum:g}", ylabel="submissions", title=name)
+    axis.margins(y=0.15)
+    axis.legend(frameon=False)
+    alt = f"Histogram of the points in {name}: " + ", ".join(
+        f"{n:g} with {points} points" for points, n in enumerate(counts) if n
+    )
+    return figure, f"{alt}.", f"Points in {name}, n = {len(group)} submissions."
+
+
+def _tasks(name: str, shares: Mapping[str, Score]) -> tuple[Figure, str, str]:
+    """Share of the submissions that got each task right, with Wilson intervals."""
+    figure, axis = plt.subplots(figsize=(5.6, 1.2 + 0.36 * len(shares)))
+    for y, score in enumerate(reversed(shares.values())):
+        low, high = score.accuracy - score.low, score.high - score.accuracy
+        axis.errorbar(100 * score.accuracy, y, xerr=[[100 * max(0, low)], [100 * max(0, high)]],
+                      fmt="o", color="C0", capsize=3)  # fmt: skip
+    axis.set_yticks(range(len(shares)), list(reversed(shares)))
+    axis.set(xlim=(-3, 103), xlabel="right (% of submissions), 95 % interval", title=name)
+    alt = f"Share right for each task of {name}: " + ", ".join(
+        f"{task} {score.accuracy:.0%}" for task, score in shares.items()
+    )
+    caption = "Submissions with all points of a task, in percent, with 95 % Wilson intervals."
+    return figure, f"{alt}.", caption
+
+
+def _notices(graded: list[Row]) -> page.Section:
+    """Flags and how often: time-outs, missing cells, forbidden files."""
+    counted = Counter((row.assignment, flag) for row in graded for flag in row.verdict.flags)
+    if not counted:
+        return page.Section("What was noticed", ["Nothing: no time-outs, no damaged submissions."])
+    table = pd.DataFrame(
+        {"assignment": name, "what": flag, "submissions": n}
+        for (name, flag), n in counted.most_common()
+    )
+    text = "Time-outs, missing or changed cells, forbidden files: as the grading flagged them."
+    return page.Section("What was noticed", [text], (), [("Flags, the most frequent first", table)])
+
+
+def _students(graded: list[Row]) -> page.Section:
+    table = pd.DataFrame(
+        {
+            "student": row.student,
+            "assignment": row.assignment,
+            "points": f"{row.total:g} of {row.maximum:g}",
+            "to look at by hand": " ".join(row.pending),
+            "flags": "; ".join(row.verdict.flags),
+        }
+        for row in graded
+    )
+    return page.Section("Students", (), (), [("Every submission", table)])

@@ -1,0 +1,195 @@
+"""Grade one submission, or many at once, without a database."""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lgutils.errors import UserError
+from lgutils.teach import assemble, masters, sandbox
+from lgutils.teach.sandbox import Limits
+
+__all__ = ["Graded", "Limits", "folder", "grade", "run"]
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One graded submission.
+
+    Args:
+        points: by task (grade_id); all zero where `suspect`.
+        notebook: executed and complete, with nbgrader's metadata (an `nbformat.NotebookNode`).
+        flags: what the teacher should know, a sentence each.
+        messages: for each task that failed, the failing test's own words.
+        seconds: wall clock.
+        pending: questions graded by hand that were answered; they count 0 until then.
+        suspect: it tried to read a solution, to use the network or to blind the tests. The whole submission is worth
+            nothing until the teacher has looked; `earned` keeps what the tests gave.
+        earned: by task, what the tests gave.
+    """
+
+    points: dict[str, float]
+    notebook: object
+    flags: tuple[str, ...]
+    messages: dict[str, str]
+    seconds: float
+    pending: tuple[str, ...] = ()
+    suspect: bool = False
+    earned: dict[str, float] | None = None
+
+
+def run(
+    master: Path | str,
+    submission: Path | str,
+    limits: Limits | None = None,
+    *,
+    closed: Sequence[Path] = (),
+    stop: threading.Event | None = None,
+) -> Graded:
+    """Grade one submission; whatever is in it, the answer is a `Graded`.
+
+    The student's answers run between the master's own tests in a process of their own. What is closed to
+    them, and what that does not stop, is said in `lgutils.teach.seal`.
+
+    Args:
+        master: the instructor's notebook.
+        submission: the student's file; one that is no notebook is worth 0 and flagged.
+        limits: time, memory and output; None for the defaults.
+        closed: more folders that the notebook may not read, e.g. the one with all submissions. The
+            masters and the solutions are always closed.
+        stop: when set, the kernel is killed.
+    Raises:
+        UserError: the master, the limits or this computer is at fault, not the submission.
+    """
+    source = masters.load(master)
+    try:
+        given = assemble.read(submission)
+    except assemble.Unreadable as reason:
+        return _unreadable(source, str(reason))
+    book, flags = assemble.assemble(source, given)
+    where = _where(book, masters.tasks_of(source))
+    tests = {index for index, task in where.values() if not task.manual}
+    ran = sandbox.execute(
+        book, tests, closed=(*_always_closed(Path(master)), *closed), limits=limits, stop=stop
+    )
+    messages = {
+        name: ran.errors[index] for name, (index, task) in where.items() if ran.errors.get(index)
+    }
+    scores = {name: _score(book.cells[index]) for name, (index, task) in where.items()}
+    earned = {name: score or 0.0 for name, score in scores.items()}
+    return Graded(
+        points=dict.fromkeys(earned, 0.0) if ran.suspect else earned,
+        notebook=book,
+        flags=(*flags, *ran.flags),
+        messages=messages,
+        seconds=ran.seconds,
+        pending=tuple(name for name, score in scores.items() if score is None),
+        suspect=ran.suspect,
+        earned=earned,
+    )
+
+
+def grade(
+    master: Path | str, submission: Path | str, limits: Limits | None = None
+) -> dict[str, float]:
+    """Points by task for one submission: no folders, no database.
+
+    Args, Raises: as `run`.
+    """
+    return run(master, submission, limits).points
+
+
+def folder(
+    submissions: Mapping[str, Path | str],
+    master: Path | str,
+    *,
+    workers: int | None = None,
+    limits: Limits | None = None,
+    closed: Sequence[Path] = (),
+    progress: bool = True,
+) -> dict[str, Graded]:
+    """Grade many submissions at once; a bad one never stops the others.
+
+    Args:
+        submissions: file by student.
+        master: the instructor's notebook.
+        workers: kernels at the same time; None for one a core. Each may take `limits.memory_gb`.
+        limits, closed: as for `run`.
+        progress: show a bar.
+    Returns:
+        A `Graded` by student, in the order given.
+    Raises:
+        UserError: as `run`, or `workers` below 1.
+    """
+    workers = workers if workers is not None else os.cpu_count() or 1
+    if workers < 1:
+        raise UserError(f"workers is {workers}, but must be 1 or more.")
+    masters.load(master)
+    stop, done = threading.Event(), {}
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {
+            pool.submit(run, master, path, limits, closed=closed, stop=stop): student
+            for student, path in submissions.items()
+        }
+        try:
+            bar = tqdm(
+                as_completed(futures), total=len(futures), unit="notebook", disable=not progress
+            )
+            for future in bar:
+                done[futures[future]] = _result(future, master)
+        except BaseException:  # Ctrl-C too: kill the kernels, start no more
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {student: done[student] for student in submissions}
+
+
+def _result(future, master) -> Graded:
+    try:
+        return future.result()
+    except UserError:
+        raise
+    except Exception as error:
+        return _unreadable(
+            masters.load(master), f"it could not be run ({type(error).__name__}: {error})"
+        )
+
+
+def _unreadable(source, reason: str) -> Graded:
+    """Nothing to grade: no points, and the blank assignment in its place."""
+    book, _ = assemble.assemble(source, [])
+    points = dict.fromkeys(masters.tasks_of(source), 0.0)
+    messages = dict.fromkeys(points, "nothing to grade")
+    flag = f"not graded: {reason}"
+    return Graded(points, book, (flag,), messages, 0.0, (), False, points)
+
+
+def _where(book, tasks: dict[str, masters.Task]) -> dict[str, tuple[int, masters.Task]]:
+    """Task and index of its cell in the assembled notebook, in the master's order."""
+    found = {
+        cell.metadata.nbgrader.grade_id: index
+        for index, cell in enumerate(book.cells)
+        if "nbgrader" in cell.metadata
+    }
+    return {name: (found[name], task) for name, task in tasks.items()}
+
+
+def _score(cell) -> float | None:
+    """nbgrader's own score for an executed cell; None where a person must look."""
+    try:
+        return masters.nbgrader_utils().determine_grade(cell)[0]
+    except (ValueError, KeyError, TypeError):  # a test cell with a result that is no score
+        return 0.0
+
+
+def _always_closed(master: Path) -> tuple[Path, ...]:
+    """The master's own folder, all masters, the solutions, and the history that holds them."""
+    found = [master.resolve().parent]
+    if (assignments := masters.folder()) is not None:
+        root = assignments.parent.parent
+        found += [assignments, assignments.parent / "solutions", root / ".git"]
+    return tuple(found)

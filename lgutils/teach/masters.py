@@ -1,0 +1,109 @@
+"""The instructor's masters of the assignments, and the tasks in them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from lgutils.errors import UserError
+
+MISSING = 'lgutils teach needs nbgrader: python -m pip install -e ".[teach]".'
+
+
+@dataclass(frozen=True)
+class Task:
+    """What can be scored in an assignment: a test cell, or a question graded by hand.
+
+    Args:
+        points: the most it can give.
+        manual: whether a person grades it.
+        cell: its index in the master.
+    """
+
+    points: float
+    manual: bool
+    cell: int
+
+
+def nbgrader_utils() -> ModuleType:
+    """`nbgrader.utils`, which says what kind of cell a cell is.
+
+    Raises:
+        UserError: nbgrader is not installed.
+    """
+    try:
+        from nbgrader import utils
+    except ImportError as error:
+        raise UserError(MISSING) from error
+    return utils
+
+
+def folder() -> Path | None:
+    """The folder of the masters: beside the package in a clone, else under the current folder."""
+    for base in (Path(__file__).resolve().parent.parent.parent, Path.cwd()):
+        if (base / "notebooks" / "assignments").is_dir():
+            return base / "notebooks" / "assignments"
+    return None
+
+
+def masters() -> dict[str, Path]:
+    """The course's assignments by name, in order: `notebooks/assignments/NAME/NAME.ipynb`.
+
+    Raises:
+        UserError: there are none here.
+    """
+    here = folder()
+    found = sorted(here.glob("*/*.ipynb")) if here else []
+    named = {path.stem: path for path in found if path.stem == path.parent.name}
+    if not named:
+        raise UserError(
+            "No assignments were found. Run `lgutils teach` from a clone of the repository, installed "
+            'with python -m pip install -e ".[teach]".'
+        )
+    return named
+
+
+def load(master: Path | str):
+    """Read a master and check that its cells can be graded.
+
+    Returns:
+        An `nbformat.NotebookNode`.
+    Raises:
+        UserError: missing or damaged file, a name used twice, no task in it.
+    """
+    import nbformat
+
+    utils = nbgrader_utils()
+    try:
+        book = nbformat.read(master, as_version=4)
+    except Exception as error:  # nbformat raises many kinds for a damaged file
+        raise UserError(f"The master {master} is not a readable notebook ({error}).") from error
+    named = [cell for cell in book.cells if "grade_id" in cell.metadata.get("nbgrader", {})]
+    names = [cell.metadata.nbgrader.grade_id for cell in named]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(
+            f"The master {master} uses the name {twice[0]!r} for two cells. Rename one."
+        )
+    if not any(utils.is_grade(cell) for cell in named):
+        raise UserError(f"The master {master} has no graded cell. Give a test cell points first.")
+    return book
+
+
+def tasks(master: Path | str) -> dict[str, Task]:
+    """The tasks of a master by grade_id, in order; points are read here and nowhere else.
+
+    Raises:
+        UserError: as `load`.
+    """
+    return tasks_of(load(master))
+
+
+def tasks_of(book) -> dict[str, Task]:
+    """The same for a master that was read already."""
+    utils = nbgrader_utils()
+    found = {}
+    for index, cell in enumerate(book.cells):
+        if utils.is_grade(cell):
+            meta = cell.metadata.nbgrader
+            manual = utils.is_solution(cell) or cell.cell_type != "code"
+            found[meta.grade_id] = Task(float(meta.points), manual, index)
+    return found

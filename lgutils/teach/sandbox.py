@@ -1,0 +1,284 @@
+"""Run one notebook in a kernel of its own, within limits, and believe nothing that it says."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from lgutils import files
+from lgutils.errors import UserError
+
+SUSPECT = ("solution", "network", "seal")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use.
+
+    Args:
+        cell_seconds: wall clock for a cell; then it is interrupted and the next one runs.
+        total_seconds: wall clock for all; then the kernel is killed.
+        memory_gb: memory that the kernel may allocate (Linux; other systems may ignore it).
+        output_mb: output kept of a cell; five times as much of the whole notebook.
+        file_mb: size of a file that it writes.
+    """
+
+    cell_seconds: float = 30
+    total_seconds: float = 180
+    memory_gb: float = 4
+    output_mb: float = 2
+    file_mb: float = 50
+
+    def __post_init__(self):
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                given = getattr(self, each.name)
+                raise UserError(f"{each.name} is {given}, but a limit must be more than 0.")
+
+
+@dataclass
+class Ran:
+    """What happened: the error of each cell by index ("" where it ran well), and what was noticed."""
+
+    errors: dict[int, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    suspect: bool = False
+    seconds: float = 0.0
+
+    def flag(self, sentence: str, kind: str = "") -> None:
+        """Note a sentence once (twenty at most), and whether it is of a suspicious kind."""
+        if sentence not in self.flags and len(self.flags) < 20:
+            self.flags.append(sentence)
+        self.suspect |= kind in SUSPECT
+
+
+def execute(
+    book,
+    tests: Collection[int],
+    *,
+    closed: Sequence[Path] = (),
+    limits: Limits | None = None,
+    stop: threading.Event | None = None,
+) -> Ran:
+    """Run a notebook's code cells in order; an error in one does not stop the others.
+
+    The kernel is a process of its own with its own empty folder (its home and working folder, removed
+    afterwards), a short list of environment variables, and the seal of `lgutils.teach.seal`, whose docstring says
+    what this does not stop. At the end its whole process group is killed.
+
+    Args:
+        book: changed in place: outputs and execution counts are filled in.
+        tests: indices of the test cells; a cell that must fail is sent before each.
+        closed: folders in which it may open nothing.
+        limits: None for the defaults.
+        stop: when set, the kernel is killed.
+    Returns:
+        A `Ran`; a cell that was not reached has an error there.
+    Raises:
+        UserError: this system cannot do it, or a closed folder holds Python or lgutils itself.
+    """
+    if os.name != "posix":
+        raise UserError("Grading needs Linux or macOS. On Windows, run it inside WSL.")
+    from lgutils.teach.client import settle
+
+    limits, stop = limits or Limits(), stop or threading.Event()
+    closed = _closed(closed)
+    began, ran = time.perf_counter(), Ran()
+    home = Path(tempfile.mkdtemp(prefix="lgutils-grade-")).resolve()
+    try:
+        _in_thread(
+            lambda: asyncio.run(_session(book, tests, home, closed, limits, ran, stop)), stop
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    for index, cell in enumerate(book.cells):
+        if cell.cell_type == "code":
+            settle(cell, ran.errors.setdefault(index, "not run: the kernel had ended before"))
+    ran.seconds = time.perf_counter() - began
+    return ran
+
+
+def _closed(folders: Sequence[Path]) -> list[str]:
+    found = [Path(folder).resolve() for folder in folders]
+    for folder in found:
+        for needed in (Path(__file__).parent, Path(sys.prefix), Path(tempfile.gettempdir())):
+            if needed.resolve().is_relative_to(folder):
+                raise UserError(
+                    f"The folder {folder} must be closed to students, but {needed} lies in it. "
+                    "Keep submissions in a folder of their own."
+                )
+    return [str(folder) for folder in found if folder.is_dir()]
+
+
+def _in_thread(work, stop: threading.Event) -> None:
+    """Run in a thread and wait: an event loop in the main thread would take over Ctrl-C."""
+    problem: list[BaseException] = []
+
+    def guarded():
+        try:
+            work()
+        except BaseException as error:
+            problem.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:  # Ctrl-C: end the kernel first
+        stop.set()
+        thread.join()
+        raise
+    if problem:
+        raise problem[0]
+
+
+async def _session(book, tests, home: Path, closed, limits: Limits, ran: Ran, stop) -> None:
+    from lgutils.teach.client import sealed
+
+    reading, channel = os.pipe()
+    ear = _Ear(reading, ran)
+    config = {
+        "channel": channel, "home": str(home), "cache": str(files.cache_dir().resolve()),
+        "closed": closed, "cpu_seconds": 2 * limits.total_seconds + 10, "memory_gb": limits.memory_gb,
+        "output_mb": limits.output_mb, "file_mb": limits.file_mb,
+    }  # fmt: skip
+    client = sealed(book, config)
+    try:
+        start = {"env": _environment(home), "cwd": str(home), "pass_fds": (channel,)}
+        try:
+            async with client.started(**start):
+                os.close(channel)
+                channel = -1
+                watcher = asyncio.create_task(_watch(client, ran, stop, ear))
+                try:
+                    await _cells(client, tests, limits, ran)
+                    ear.check(client)
+                finally:
+                    watcher.cancel()
+                    if client.spilled:
+                        ran.flag(
+                            f"more than {limits.output_mb:g} MB of output: the rest was dropped"
+                        )
+        finally:
+            if channel >= 0:
+                os.close(channel)
+    finally:
+        ear.close()
+
+
+async def _cells(client, tests, limits: Limits, ran: Ran) -> None:
+    """Run the cells one after the other until the time is over or the kernel has ended."""
+    ends = time.monotonic() + limits.total_seconds
+    for index, cell in enumerate(client.nb.cells):
+        if cell.cell_type != "code":
+            continue
+        left = ends - time.monotonic()
+        if left <= 0:
+            ran.flag(f"stopped after {limits.total_seconds:g} s in all; later cells were not run")
+            return
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", f"number {index + 1}")
+        try:
+            if index in tests and not await client.guard(index):
+                ran.flag("assertions had no effect in this notebook: it was tampered with", "seal")
+            ran.errors[index], late = await client.step(index, min(limits.cell_seconds, left))
+        except Exception as error:  # nothing that a kernel sends may stop the grading
+            why = client.killed or _why(error)
+            ran.errors[index] = f"{why} in cell {name}"
+            ran.flag(f"{why} in cell {name}; later cells were not run")
+            return
+        if late:
+            ran.flag(f"cell {name} was stopped after {min(limits.cell_seconds, left):.3g} s")
+
+
+def _why(error: Exception) -> str:
+    if type(error).__name__ == "DeadKernelError":
+        return "the kernel ended"
+    return f"the kernel's messages made no sense ({type(error).__name__})"
+
+
+async def _watch(client, ran: Ran, stop: threading.Event, ear: "_Ear") -> None:
+    """Kill the kernel when asked to; notice a channel that was closed while the kernel lives."""
+    while True:
+        await asyncio.sleep(0.2)
+        if stop.is_set():
+            ran.flag("grading was stopped")
+            client.kill()
+            return
+        if ear.ended:
+            await asyncio.sleep(1)
+            ear.check(client)
+            return
+
+
+class _Ear:
+    """Listens to what the seal reports, in a thread, so that the kernel never waits for us."""
+
+    def __init__(self, source: int, ran: Ran):
+        self.ended, self.ready = False, threading.Event()
+        self._source, self._ran = source, ran
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        rest = b""
+        while data := os.read(self._source, 65536):
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[-4096:]
+            for line in lines:
+                with contextlib.suppress(ValueError, TypeError):
+                    self._note(*map(str, json.loads(line)))
+        self.ended = True
+
+    def _note(self, kind: str, sentence: str) -> None:
+        if kind == "ready":
+            self.ready.set()
+        else:
+            self._ran.flag(re.sub(r"[^ -~]", "?", sentence), kind)
+
+    def check(self, client) -> None:
+        """Flag a kernel that lives, but whose seal can no longer report or never did."""
+        if client.alive() and (self.ended or not self.ready.wait(1)):
+            self._ran.flag("the notebook closed the channel that watches it", "seal")
+
+    def close(self) -> None:
+        """Wait until everything was read; all writing ends are closed by now."""
+        self._thread.join(5)
+        if not self._thread.is_alive():
+            os.close(self._source)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """The few environment variables that a notebook needs; everything else stays outside."""
+    kept = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    (home / "tmp").mkdir()
+    return {
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "MPLCONFIGDIR": str(_fonts(home / "matplotlib")),
+        "LGUTILS_CACHE": str(files.cache_dir().resolve()),
+        "LGUTILS_WIDGETS": "0",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # the tests were made on a CPU
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _fonts(folder: Path) -> Path:
+    """A folder for matplotlib with its list of fonts: making one takes time and starts a program."""
+    import matplotlib.font_manager
+
+    folder.mkdir()
+    for path in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        shutil.copy(path, folder)
+    return folder

@@ -1,0 +1,125 @@
+"""The kernel in which a submission runs: limits and an audit hook, then an ordinary IPython kernel.
+
+What the seal refuses (`PermissionError`, and a line to the grading process even where the notebook
+swallows the error): opening or listing the masters, the solutions and the teacher's folder; sockets
+to other computers and looking up their names; other programs, forks and signals to other processes;
+writing outside the notebook's own folder; `sys.settrace`.
+
+What it does not stop. Audit events come from Python, so code that goes around Python (ctypes, a
+native extension such as safetensors or `torch.from_file`) can read every file that this user can
+read, use the network and even take the hook out. Existence and size of files can be seen. The tests
+run in the same process as the answers: hidden tests can be read by a notebook that prepares for them,
+functions of libraries can be replaced (`numpy.allclose = ...`), an answer can be an object that is
+equal to everything, and the session's own machinery can be patched. Python's builtins are put back before
+each test, and a cell that must fail is sent before each test, so that the simple tricks are flagged.
+Other servers on this computer can be reached, and new files in lgutils' cache are seen by others.
+Where students are not trusted, grade in a container without network, or as a separate user who may
+not read the masters.
+"""
+
+import builtins
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from ipykernel.iostream import OutStream
+
+
+class Stream(OutStream):
+    """A notebook's stdout or stderr that stops a cell which prints too much."""
+
+    limit = 2_000_000  # characters a cell
+    told: Callable[[str], None] = staticmethod(lambda sentence: None)
+    _cell, _left = "", 0
+
+    def write(self, string: str) -> int | None:
+        """Print, or raise `OSError` beyond the limit (in other threads: drop it)."""
+        cell = (self.parent_header or {}).get("header", {}).get("msg_id")  # None outside cells
+        if cell != self._cell:
+            self._cell, self._left = cell, self.limit
+        before, self._left = self._left, self._left - len(string)
+        if self._left >= 0:
+            return super().write(string)
+        sentence = f"A cell printed more than {self.limit / 1e6:g} MB; the rest was dropped."
+        if before >= 0:
+            self.told(sentence)
+        if threading.current_thread() is threading.main_thread():
+            raise OSError(sentence)
+        return len(string)
+
+
+def main() -> None:
+    """Run a kernel; the first argument is a JSON object made by `sandbox`."""
+    config = json.loads(sys.argv.pop(1))
+    from ipykernel.kernelapp import IPKernelApp
+
+    os.set_inheritable(config["channel"], False)
+    _tell_about_output(config)
+    app = IPKernelApp.instance(
+        outstream_class="lgutils.teach.seal.Stream", capture_fd_output=False, log_level=50
+    )
+    app.initialize(sys.argv[1:])
+    del sys.argv[1:]
+    _cut_messages(app.session, Stream.limit)
+    _limit(config)
+    rules = _private(Path(__file__).with_name("rules.py"))
+    rules["install"](
+        config["channel"], config["home"], config["cache"], config["closed"], app.shell.user_ns
+    )
+    os.write(config["channel"], b'["ready", ""]\n')
+    app.start()
+
+
+def _tell_about_output(config: dict) -> None:
+    Stream.limit = int(config["output_mb"] * 1e6)
+    Stream.told = staticmethod(
+        lambda sentence: os.write(
+            config["channel"], json.dumps(["output", sentence]).encode() + b"\n"
+        )
+    )
+
+
+def _cut_messages(session, limit: int) -> None:
+    """Make a session cut what is too long for a message: a huge result, picture or error text."""
+    send = session.send
+
+    def cut(value):
+        if isinstance(value, str) and len(value) > limit:
+            Stream.told(f"A cell gave more than {limit / 1e6:g} MB at once; the rest was dropped.")
+            return value[:1000] + " ... (cut)"
+        if isinstance(value, dict):
+            return {key: cut(each) for key, each in value.items()}
+        return [cut(each) for each in value] if isinstance(value, list) else value
+
+    def limited(stream, message, content=None, *args, **kwargs):
+        if isinstance(message, dict):
+            message = {**message, "content": cut(message["content"])}
+        return send(stream, message, cut(content), *args, **kwargs)
+
+    session.send = limited
+
+
+def _private(path: Path) -> dict:
+    """Run a module's source with its own copy of the builtins; it is not in `sys.modules`."""
+    names = {"__name__": path.stem, "__builtins__": vars(builtins).copy()}
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+    return names
+
+
+def _limit(config: dict) -> None:
+    """Limits of the operating system: memory, processor time, size of a file, no core dump."""
+    import resource
+
+    for name, most in (
+        ("RLIMIT_DATA", int(config["memory_gb"] * 2**30)),
+        ("RLIMIT_CPU", int(config["cpu_seconds"])),
+        ("RLIMIT_FSIZE", int(config["file_mb"] * 2**20)),
+        ("RLIMIT_CORE", 0),
+    ):
+        which = getattr(resource, name)
+        hard = resource.getrlimit(which)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (most, most))

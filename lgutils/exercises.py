@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from numbers import Real
 
 from lgutils.errors import UserError
 
@@ -18,10 +19,9 @@ def live() -> bool:
     Jupyter's server and Colab say so; a notebook that is executed by a program has no browser.
     `LGUTILS_WIDGETS=1` or `0` decides it by hand.
     """
-    if (asked := os.environ.get("LGUTILS_WIDGETS", "")) in ("0", "1"):
-        return asked == "1" and find_spec("ipywidgets") is not None
+    asked = os.environ.get("LGUTILS_WIDGETS", "")
     browser = "JPY_SESSION_NAME" in os.environ or "google.colab" in sys.modules
-    return browser and find_spec("ipywidgets") is not None
+    return (asked == "1" or (browser and asked != "0")) and find_spec("ipywidgets") is not None
 
 
 def answered(*answers: object) -> bool:
@@ -36,30 +36,47 @@ def answered(*answers: object) -> bool:
     return True
 
 
-@dataclass
+@dataclass(frozen=True)
 class Prediction:
-    """A number that somebody commits to before it is shown; made by `predict`."""
+    """A number that somebody commits to before it is shown; made by `predict`.
+
+    Attributes:
+        question: what was asked.
+        guess: the number; None if there is none, or if it is in the box.
+        unit: printed behind the numbers.
+        box: the `ipywidgets.Text` to type the number into; None without a browser.
+    """
 
     question: str
     guess: float | None
-    unit: str
+    unit: str = ""
     box: object = field(default=None, repr=False)
 
     def check(self, actual: float, digits: int = 1) -> None:
         """Print the number beside the guess.
 
-        With a box that was left empty nothing is shown: commit first, then run the cell again.
+        With a box that holds no number nothing is shown: commit first, then run the cell again.
+
+        Args:
+            actual: in the unit of the prediction.
+            digits: decimals to print.
         """
-        if self.box is not None:
-            self.guess = self.box.value
-            if self.guess is None:
-                print("First write your prediction into the box above, then run this cell again.")
-                return
+        guess = self.guess if self.box is None else self._typed()
+        if self.box is not None and guess is None:
+            print("First write a number into the box above, such as 2.5, then run this cell again.")
+            return
         told = f"measured: {self._text(actual, digits)}"
-        if self.guess is not None:
-            told = f"you: {self._text(self.guess, digits)}, {told}, off by "
-            told += self._text(abs(actual - self.guess), digits)
+        if guess is not None:
+            off = self._text(abs(actual - guess), digits)
+            told = f"you: {self._text(guess, digits)}, {told}, off by {off}"
         print(told)
+
+    def _typed(self) -> float | None:
+        try:
+            number = float(self.box.value.strip().removesuffix(self.unit))
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
 
     def _text(self, value: float, digits: int) -> str:
         return f"{value:.{digits}f} {self.unit}".rstrip()
@@ -76,34 +93,20 @@ def predict(question: str, guess: object = ..., unit: str = "") -> Prediction:
         UserError: the guess is not a finite number.
     """
     if guess is not ...:
-        number = isinstance(guess, int | float) and not isinstance(guess, bool)
-        if not number or not math.isfinite(guess):
+        if not isinstance(guess, Real) or isinstance(guess, bool) or not math.isfinite(guess):
             raise UserError(f"The prediction {guess!r} is not a number. Write one, such as 40.")
         return Prediction(question, float(guess), unit)
-    if not live():
-        print(f"{question} Your guess goes in place of the dots: predict(..., guess=40).")
-        return Prediction(question, None, unit)
-    return Prediction(question, None, unit, _box(question, unit))
+    if live():
+        return Prediction(question, None, unit, _box(question, unit))
+    print(f"{question} Commit to a number: predict(..., guess=40).")
+    return Prediction(question, None, unit)
 
 
 def _box(question: str, unit: str) -> object:
-    """A box to type a number into; its value is None until something was typed."""
+    """A box to type a number into, with the question before and the unit behind it."""
     import ipywidgets
     from IPython.display import display
 
     box = ipywidgets.Text(placeholder="a number", layout={"width": "8em"})
-    box = _Numbers(box)
-    display(ipywidgets.HBox([ipywidgets.Label(question), box.text, ipywidgets.Label(unit)]))
+    display(ipywidgets.HBox([ipywidgets.Label(question), box, ipywidgets.Label(unit)]))
     return box
-
-
-@dataclass
-class _Numbers:
-    text: object
-
-    @property
-    def value(self) -> float | None:
-        try:
-            return float(self.text.value.replace(",", "."))
-        except ValueError:
-            return None

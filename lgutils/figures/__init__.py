@@ -1,10 +1,12 @@
 """One figure style for the course, and every kind of figure it draws.
 
 `look` sets it and shows a figure with alternative text, `models` draws images and networks, `sweeps`
-accuracy along steps, shots or settings, `comparisons` methods side by side, `lifelong` what task after task did.
+accuracy along steps, shots or settings, `comparisons` methods side by side, `lifelong` what task after task did,
+`explore` what a budget buys and what a descendant says about a task.
 """
 
 from lgutils.figures.comparisons import accuracies, components, forest, ranking, verdicts
+from lgutils.figures.explore import budgets, task
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
 from lgutils.figures.look import show, style
 from lgutils.figures.models import heat, learning_curves, mosaic, network
@@ -13,6 +15,7 @@ from lgutils.figures.sweeps import curves, grid, shots, survival
 __all__ = [
     "accuracies",
     "accuracy_matrices",
+    "budgets",
     "components",
     "curves",
     "first_task",
@@ -27,6 +30,7 @@ __all__ = [
     "show",
     "style",
     "survival",
+    "task",
     "verdicts",
     "worth",
 ]

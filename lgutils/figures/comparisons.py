@@ -50,8 +50,15 @@ def forest(groups: Mapping[str, Mapping[str, Interval]], xlabel: str) -> Figure:
     Args:
         groups: group (for example "CNN") -> comparison -> difference of accuracies in [0, 1].
     """
+    figure = differences(groups, xlabel)
+    legend(figure, figure.axes, grow=False)
+    return figure
+
+
+def differences(groups: Mapping[str, Mapping[str, Interval]], xlabel: str) -> Figure:
+    """What `forest` draws, without its legend."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
-    figure, axis = plt.subplots(figsize=(7, 1.3 + 0.48 * len(names)))
+    figure, axis = plt.subplots(figsize=(7, 1.3 + 0.48 * len(names)), layout="constrained")
     axis.axvline(0, color="grey", lw=1)
     for k, (marker, (group, entries)) in enumerate(
         zip(cycle(MARKERS), groups.items(), strict=False)
@@ -65,8 +72,8 @@ def forest(groups: Mapping[str, Mapping[str, Interval]], xlabel: str) -> Figure:
         ]
         axis.errorbar(middle, y, xerr=[low, high], fmt=marker, capsize=3, ms=5, label=group)
     axis.set_yticks(range(len(names)), list(reversed(names)))
-    axis.set_xlabel(xlabel)
-    axis.legend(frameon=False)
+    axis.set_ylim(-0.5, len(names) - 0.5)
+    axis.set_xlabel("\n".join(fill(line, 64) for line in xlabel.splitlines()))
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lgutils import report
 from lgutils.errors import UserError
-from lgutils.figures.comparisons import forest
+from lgutils.figures.comparisons import differences
 from lgutils.figures.look import closing, legend, looks_of, need, panels
 from lgutils.report import Interval
 
@@ -93,12 +93,9 @@ def worth(gains: Mapping[str, Mapping[str, Interval]]) -> Figure:
         gains: kind of learngene -> method -> paired difference, see `lifelong.gains`.
     """
     need(gains, "difference")
-    figure = forest(
+    figure = differences(
         gains,
         "accuracy of the descendants, lifelong - joint ancestor\n(percentage points, 95 % interval)",
     )
-    (axis,) = figure.axes
-    axis.get_legend().remove()  # it would cover an interval
-    figure.set_layout_engine("constrained")
-    legend(figure, [axis])
+    legend(figure, figure.axes)
     return figure

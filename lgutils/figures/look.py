@@ -26,7 +26,9 @@ def style() -> None:
     sns.set_theme(context="notebook", style="ticks", palette="colorblind")
     plt.rcParams.update(
         {"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False,
-         "font.family": "DejaVu Sans", "figure.constrained_layout.use": True}
+         "font.family": "DejaVu Sans", "figure.constrained_layout.use": True,
+         # opaque, so that dark text stays readable on a dark page
+         "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white"}
     )  # fmt: skip
 
 
@@ -66,8 +68,10 @@ def looks_of(groups: Mapping[str, Mapping]) -> dict[str, dict]:
     return {name: {"color": c, "marker": m, "ls": line} for name, c, m, line in looks}
 
 
-def legend(figure: Figure, axes: Iterable[Axes], title: str | None = None) -> None:
-    """One legend under all panels, each name once."""
+def legend(
+    figure: Figure, axes: Iterable[Axes], title: str | None = None, *, grow: bool = True
+) -> None:
+    """One legend under all panels, each name once; without `grow` the figure keeps its size."""
     entries = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -75,7 +79,8 @@ def legend(figure: Figure, axes: Iterable[Axes], title: str | None = None) -> No
     room = max(1, int(figure.get_figwidth() * 10 / (6 + max(map(len, entries)))))
     columns = min(len(entries), room, 4)
     lines = -(-len(entries) // columns) + (title is not None)
-    figure.set_figheight(figure.get_figheight() + 0.22 * lines)  # not at the panels' expense
+    if grow:  # not at the panels' expense
+        figure.set_figheight(figure.get_figheight() + 0.22 * lines)
     figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", frameon=False,
         ncols=columns, handlelength=3, fontsize=10.5, title=title,

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -72,9 +73,17 @@ def network(models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence
         models: name -> its integral layers.
         marked: name -> names of the layers to mark.
     """
-    palette = sns.color_palette("colorblind")
     most = max(len(layers) for layers in models.values())
     figure, axis = plt.subplots(figsize=(1.6 + 0.72 * most, 0.5 + 0.75 * len(models)))
+    boxes(axis, models, marked)
+    return figure
+
+
+def boxes(
+    axis: Axes, models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence[str]]
+) -> None:
+    """What `network` draws, on axes of its own: one row a model, the first at the top."""
+    palette = sns.color_palette("colorblind")
     for y, (name, layers) in enumerate(models.items()):
         axis.text(-0.3, -y, name, ha="right", va="center")
         number = 0
@@ -89,6 +98,6 @@ def network(models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence
             text = str(number) if layer.role == "block" else layer.role[:4].replace("posi", "pos")
             axis.text(x + 0.43, -y, text, ha="center", va="center", fontsize=10,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2})  # fmt: skip
+    most = max(len(layers) for layers in models.values())
     axis.set(xlim=(-0.2, most), ylim=(-len(models) + 0.5, 0.6))
     axis.set_axis_off()
-    return figure

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +111,7 @@ def folder(
     limits: Limits | None = None,
     closed: Sequence[Path] = (),
     progress: bool = True,
+    each: Callable[[str, Graded], None] | None = None,
 ) -> dict[str, Graded]:
     """Grade many submissions at once; a bad one never stops the others.
 
@@ -120,6 +121,7 @@ def folder(
         workers: kernels at the same time; None for one a core. Each may take `limits.memory_gb`.
         limits, closed: as for `run`.
         progress: show a bar.
+        each: called with student and result as soon as a submission is graded, e.g. to keep it.
     Returns:
         A `Graded` by student, in the order given.
     Raises:
@@ -140,7 +142,10 @@ def folder(
                 as_completed(futures), total=len(futures), unit="notebook", disable=not progress
             )
             for future in bar:
-                done[futures[future]] = _result(future, master)
+                student = futures[future]
+                done[student] = _result(future, master)
+                if each is not None:
+                    each(student, done[student])
         except BaseException:  # Ctrl-C too: kill the kernels, start no more
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

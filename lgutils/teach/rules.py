@@ -75,6 +75,11 @@ def _text(path) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def _end(path: str) -> str:
+    """The last parts of a path: students see the sentence, and not where the teacher's files lie."""
+    return "/".join(path.rstrip("/").split("/")[-2:])
+
+
 def _files(refuse, home: str, cache: str, closed: list[str]) -> dict:
     """Rules for opening, listing and changing files; files are known by place and by identity."""
     roots = tuple(join(realpath(root), "") for root in closed)
@@ -96,14 +101,16 @@ def _files(refuse, home: str, cache: str, closed: list[str]) -> dict:
     def reading(path: str) -> None:
         place = full(path)
         if (place + "/").startswith(roots) or identity(path) in secret:
-            refuse("solution", f"This notebook may not read {path}: it is closed while grading.")
+            refuse(
+                "solution", f"This notebook may not read {_end(path)}: it is closed while grading."
+            )
         other = process(place)
         if other and other.group(1) != str(getpid()):
             refuse("solution", f"This notebook may not look into other processes ({path}).")
 
     def changing(path: str) -> None:
         if not (full(path) + "/").startswith(writable) or identity(path) in shared:
-            refuse("write", f"This notebook may write only in its own folder, not to {path}.")
+            refuse("write", f"This notebook may write only in its own folder, not to {_end(path)}.")
 
     def writes(event, args, path) -> bool:
         if event == "open":

@@ -1,0 +1,77 @@
+"""Building the site: sources into a temporary folder, sphinx over it, one rename at the end."""
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from lgutils.errors import UserError
+
+MARK = ".lgutils-site"  # says that a folder may be replaced
+NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")
+
+
+def build(
+    out: Path | str = "site",
+    *,
+    repository: str = "",
+    branch: str = "main",
+    site_branch: str = "gh-pages",
+) -> Path:
+    """Build the whole course as static pages from the stored outputs; nothing is executed.
+
+    Args:
+        out: folder of the site. One of ours is replaced as a whole at the end; a failure leaves it alone.
+        repository: https address of the course's repository. With it the chapters get launch buttons
+            (Binder, Colab) and the site a folder `launch` with the notebooks that these open.
+        branch: of the repository, which the launched notebooks install.
+        site_branch: of the repository, on which the site itself is published.
+    Returns:
+        The page to open, `index.html`.
+    Raises:
+        UserError: a package is missing, `out` holds something else, a bad address, no notebooks, or
+            sphinx warns about a source.
+    """
+    for name in NEEDED:
+        if find_spec(name) is None:
+            raise UserError(f'lgutils site needs {name}: python -m pip install -e ".[site]".')
+    from lgutils.site import config, launch, render, sources
+
+    out = Path(out).resolve()
+    _check_free(out)
+    target = launch.target(repository, branch, site_branch) if repository else None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
+            source, html = Path(work, "source"), Path(work, "html")
+            sources.collect(source)
+            render.render(source, html, config.settings(target))
+            if target:
+                launch.copies(source / "notebooks", html / "launch" / "notebooks", target)
+            (html / MARK).write_text("Made by lgutils site, which may replace this folder.\n")
+            (html / ".nojekyll").touch()  # or GitHub's pages would leave out _static
+            _swap(html, out, Path(work, "old"))
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {out}: {error.strerror or error}. Choose another folder or free some space."
+        ) from error
+    return out / "index.html"
+
+
+def _check_free(out: Path) -> None:
+    """Refuse to replace what is not a site of ours."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+        raise UserError(
+            f"{out} exists and is not a site made by lgutils, so it is left alone. Choose another --out."
+        )
+
+
+def _swap(new: Path, out: Path, old: Path) -> None:
+    """Put `new` in the place of `out`; what was there is put back if that fails."""
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise

@@ -1,0 +1,107 @@
+"""A sphinx extension: anchors, alternative text of figures, links from terms to the glossary."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from docutils import nodes
+from sphinx.addnodes import desc_signature, pending_xref
+from sphinx.application import Sphinx
+
+GLOSSARY = "docs/glossary"
+CLOSED = (
+    nodes.title, nodes.rubric, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
+    nodes.math_block, nodes.raw, nodes.term, desc_signature, pending_xref, nodes.image,
+)  # fmt: skip
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by sphinx."""
+    app.connect("source-read", lower_anchors)
+    app.connect("doctree-read", describe_figures)
+    app.connect("doctree-resolved", link_terms)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def lower_anchors(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write links such as 02.ipynb#Exercises, as Jupyter has them, with the site's small letters."""
+    source[0] = re.sub(r"\.ipynb#[\w-]+", lambda match: match[0].lower(), source[0])
+
+
+def describe_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each figure of a notebook the alternative text that `figures.show` stored beside it."""
+    source = Path(doctree["source"])
+    if source.suffix != ".ipynb":
+        return
+    texts = alternatives(source)
+    for image in doctree.findall(nodes.image):
+        if text := texts.get(PurePosixPath(image["uri"]).stem):
+            image["alt"] = text
+
+
+def alternatives(notebook: Path) -> dict[str, str]:
+    """SHA-256 of each PNG among the outputs, by which myst-nb names its file -> alternative text."""
+    import nbformat
+
+    return {
+        hashlib.sha256(base64.b64decode(output.data["image/png"])).hexdigest(): text
+        for cell in nbformat.read(notebook, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+        if (text := output.metadata.get("image/png", {}).get("alt"))
+    }
+
+
+def link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Link the first use of every glossary term on a page; headings, links and code stay as they are."""
+    known = {
+        name.lower(): f"{app.builder.get_relative_uri(page, where)}#{anchor}"
+        for name, _, kind, where, anchor, _ in app.env.get_domain("std").get_objects()
+        if kind == "term" and where == GLOSSARY
+    }
+    if not known or page == GLOSSARY:
+        return
+    found = pattern(known)
+    used: set[str] = set()
+    for text in list(doctree.findall(nodes.Text)):
+        if not _closed(text) and found.search(text):
+            text.parent.replace(text, list(linked(str(text), found, known, used)))
+
+
+def pattern(names: Iterable[str]) -> re.Pattern:
+    """Matches any of the names as a whole, in any case, its plural too; the longest first."""
+    longest = sorted(names, key=len, reverse=True)
+    either = "|".join(r"\s+".join(map(re.escape, name.split())) for name in longest)
+    return re.compile(rf"(?<![\w-])({either})s?(?![\w-])", re.IGNORECASE)
+
+
+def _closed(node: nodes.Node) -> bool:
+    """Whether a text is inside a heading, a link, code or a cell's output."""
+    while node := node.parent:
+        if isinstance(node, CLOSED) or "cell_output" in node.get("classes", ()):
+            return True
+    return False
+
+
+def linked(
+    text: str, found: re.Pattern, known: Mapping[str, str], used: set[str]
+) -> Iterator[nodes.Node]:
+    """The text in pieces, with a link for each term that is used for the first time.
+
+    Args:
+        found: see `pattern`.
+        known: term in lower case -> address; names of one entry share it.
+        used: addresses that the page links to already; grows.
+    """
+    done = 0
+    for match in found.finditer(text):
+        target = known[" ".join(match[1].lower().split())]
+        if target in used:  # also by another name of the same entry
+            continue
+        used.add(target)
+        yield nodes.Text(text[done : match.start()])
+        yield nodes.reference("", match[0], refuri=target, classes=["term-link"], internal=True)
+        done = match.end()
+    yield nodes.Text(text[done:])

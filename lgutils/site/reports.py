@@ -1,0 +1,46 @@
+"""A results folder as a page of the site: its report.md with the figures drawn again from its rows."""
+
+import re
+from pathlib import Path
+
+from lgutils.errors import UserError
+
+FIGURE = re.compile(r"^\*\*Figure\.\*\* .*$", re.MULTILINE)
+
+
+def page(results: Path, folder: Path) -> None:
+    """Write `report.md` and its figures into `folder`.
+
+    Args:
+        results: folder of `lgutils replicate`.
+        folder: made here.
+    Raises:
+        UserError: the folder cannot be read, or its report.md speaks of other figures.
+    """
+    from lgutils import figures, replicate, sections
+
+    figures.style()
+    drawn = [f for s in sections.all_sections(replicate.load(results)) for f in s.figures]
+    text = (results / "report.md").read_text(encoding="utf-8")
+    if len(FIGURE.findall(text)) != len(drawn):
+        raise UserError(
+            f"{results / 'report.md'} has other figures than its rows give. Run `lgutils replicate` again."
+        )
+    folder.mkdir(parents=True)
+    numbered = iter(enumerate(drawn, start=1))
+    text = FIGURE.sub(lambda _: _figure(folder, *next(numbered)), text)
+    dataset = results.name.split("-")[0]
+    title = f"# Replication report: {dataset}"
+    text = re.sub(r"\A# .*$", title, text, count=1, flags=re.MULTILINE)
+    (folder / "report.md").write_text(text, encoding="utf-8")
+
+
+def _figure(folder: Path, number: int, drawn: tuple) -> str:
+    """Save a figure; the MyST directive that shows it."""
+    import matplotlib.pyplot as plt
+
+    figure, alt, caption = drawn
+    name = f"figure-{number}.png"
+    figure.savefig(folder / name, dpi=100, facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+    return f"```{{figure}} {name}\n:alt: {alt}\n\n{caption}\n```"

@@ -10,7 +10,7 @@ from lgutils.site import api, citation, reports
 from lgutils.site.look import STYLE
 
 HOW_TO = ("howto_dataset", "data", "howto_model", "howto_gpu", "cluster", "troubleshooting")
-APART = ("teaching", "glossary")  # pages under docs/ with a place of their own
+APART = ("teaching", "grading", "glossary")  # pages under docs/ with a place of their own
 LINK = re.compile(r"\]\(([^)\s#:]+)")
 
 
@@ -79,7 +79,7 @@ def _contents(folder: Path) -> str:
     groups = {
         "The course": [f"notebooks/{p.stem}" for p in sorted(folder.glob("notebooks/*.ipynb"))],
         "Solutions": [f"notebooks/solutions/{name}" for name in solutions],
-        "Teaching": ["docs/teaching"],
+        "Teaching": ["docs/teaching", "docs/grading"],
         "How to": [f"docs/{name}" for name in how_to],
         "Results": [*(f"results/{name}/report" for name in found), "results/README"],
         "Reference": ["guide", "api/index", "docs/glossary", "CHANGELOG", "citation"],

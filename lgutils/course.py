@@ -120,7 +120,7 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
 
     client = _client(book, path, on_cell_executed=tick)
     error = None
-    environment = {**os.environ, "LGUTILS_SCALE": scale}
+    environment = {**os.environ, "LGUTILS_SCALE": scale, "LGUTILS_WIDGETS": "0"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -163,7 +163,7 @@ def refresh(only: str | None = None) -> None:
     for path in [Path(only)] if only and only.endswith(".ipynb") else chapters(only):
         book = nbformat.read(path, as_version=4)
         began = time.perf_counter()
-        _client(book, path).execute()
+        asyncio.run(_client(book, path).async_execute(env={**os.environ, "LGUTILS_WIDGETS": "0"}))
         seconds = time.perf_counter() - began
         book.metadata["lgutils"] = {"seconds": round(seconds)}
         book.metadata.pop("widgets", None)

@@ -98,7 +98,7 @@ def predict(question: str, guess: object = ..., unit: str = "") -> Prediction:
         return Prediction(question, float(guess), unit)
     if live():
         return Prediction(question, None, unit, _box(question, unit))
-    print(f"{question} Commit to a number: predict(..., guess=40).")
+    print(f"{question}\nCommit to a number: predict(..., guess=40).")
     return Prediction(question, None, unit)
 
 

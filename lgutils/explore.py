@@ -55,6 +55,10 @@ def budget(
         learngene.condense_to(ancestor, scores, k)  # refuses what cannot be chosen
     if rival is not None and rival.layers != scores.layers:
         raise UserError("The rival's scores are about other layers. Score the same ancestor twice.")
+    smallest = learngene.condense_to(ancestor, scores, min(offered))
+    inherit.inherit(
+        inherit.scratch(ancestor, smallest), num_classes=5, **shape
+    )  # a wrong shape says so
     if live():
         _browse(
             {"blocks": (offered, offered[(len(offered) - 1) // 2])},
@@ -69,9 +73,9 @@ def _budgets(scores: Scores, budgets: Sequence[int] | None) -> list[int]:
     """The budgets in rising order; whole numbers only."""
     if budgets is None:
         return list(range(1, int(np.isfinite(scores.mean).sum()) + 1))
-    if isinstance(budgets, int):
+    if np.isscalar(budgets):
         budgets = [budgets]
-    if odd := [k for k in budgets if not isinstance(k, int | np.integer)]:
+    if odd := [k for k in budgets if isinstance(k, bool) or not isinstance(k, int | np.integer)]:
         raise UserError(f"A budget of {odd[0]!r} was given; here it is a whole number of blocks.")
     if not len(budgets):
         raise UserError("No budget was given. Name numbers of blocks, such as [1, 3].")
@@ -173,6 +177,11 @@ def tasks(
     by_name = fit if isinstance(fit, Mapping) else dict.fromkeys(genes, fit)
     if missing := [name for name in genes if name not in by_name]:
         raise UserError(f"`fit` says nothing about {missing[0]!r}. Name every descendant.")
+
+    for gene in genes.values():
+        inherit.inherit(
+            gene, num_classes=ways, **(shape or {})
+        )  # one that does not fit says so now
 
     @cache
     def answers(name: str, seed: int, k: int) -> tuple[Episode, np.ndarray]:

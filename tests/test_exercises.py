@@ -168,6 +168,13 @@ def chapter(request):
     return request.param
 
 
+def test_every_prediction_of_a_chapter_has_a_name_of_its_own(chapter):
+    code = "\n".join("".join(c["source"]) for c in cells_of(chapter) if c["cell_type"] == "code")
+    names = re.findall(r"(\w+) = (?:\{\s*\w+: )?predict\(", code)
+    assert names
+    assert len(names) == len(set(names))
+
+
 @pytest.fixture
 def solutions(chapter):
     return chapter.parent / "solutions" / chapter.name

@@ -159,11 +159,38 @@ def test_a_browser_without_ipywidgets_gets_the_figure(tiny_cnn, shown, browser, 
 
 @pytest.mark.parametrize(
     ("budgets", "words"),
-    [([0], "budget of 0"), ([1, 5], "1 to 4"), ([0.5], "whole number"), ([], "No budget")],
+    [
+        ([0], "budget of 0"),
+        ([1, 5], "1 to 4"),
+        ([0.5], "whole number"),
+        ([], "No budget"),
+        (3.0, "whole number"),
+        ([True], "whole number"),
+    ],
 )
 def test_a_budget_that_cannot_be_is_refused(tiny_cnn, budgets, words):
     with pytest.raises(UserError, match=words):
         explore.budget(tiny_cnn, SCORES, budgets=budgets)
+
+
+def test_a_number_of_numpy_is_a_budget(tiny_cnn, shown, no_browser):
+    explore.budget(tiny_cnn, SCORES, budgets=np.int64(3))
+    assert len(shown) == 1
+
+
+def test_a_wrong_shape_is_refused_and_not_drawn_as_one_that_does_not_fit(tiny_cnn, no_browser):
+    with pytest.raises(UserError, match="dpeth"):
+        explore.budget(tiny_cnn, SCORES, shape={"dpeth": 6})
+
+
+def test_a_learngene_that_does_not_fit_is_refused_before_a_slider_is_shown(
+    gene, tiny_cnn, coloured, shown, browser
+):
+    unfit = learngene.extract(tiny_cnn, BLOCKS)
+    options = few(shape={"stages": (1, 1, 1), "widths": (4, 6, 8)})
+    with pytest.raises(UserError, match="features.7"):
+        explore.tasks({"good": gene, "unfit": unfit}, coloured, tuple(range(10)), [0], **options)
+    assert not shown
 
 
 def test_a_rival_about_other_layers_is_refused(tiny_cnn):

@@ -106,8 +106,21 @@ def test_nothing_is_loaded_from_the_network(soups):
 
 
 def test_style_sheets_load_nothing_from_the_network(site):
-    found = [p.name for p in site.rglob("*.css") if re.search(r"url\(.?https?:", p.read_text())]
-    assert found == []
+    loads = re.compile(r"""url\(\s*['"]?(https?:)?//|@import\s+['"](https?:)?//""")
+    assert [p.name for p in site.rglob("*.css") if loads.search(p.read_text())] == []
+
+
+def test_no_line_of_text_is_taken_for_a_comment():
+    pages = {p: p.read_text() for p in [*ROOT.glob("docs/*.md"), ROOT / "README.md"]}
+    for path in (ROOT / "notebooks").rglob("[0-9]*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        pages[path] = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    lost = re.compile(r"^\s*(%|\+\+\+)", re.MULTILINE)  # MyST leaves such lines out
+    assert [path.name for path, text in pages.items() if lost.search(text)] == []
+
+
+def test_no_word_with_an_at_sign_became_a_mail_link(soups):
+    assert [page for page, soup in soups.items() if soup.select("a[href^='mailto:']")] == []
 
 
 def test_every_image_is_there_and_has_its_alternative_text(site, soups):
@@ -141,7 +154,8 @@ def test_no_solution_of_an_assignment_is_in_the_site(site):
     files = [path for path in site.rglob("*") if path.is_file()]
     assert not [path for path in files if "assignments" in path.parts]
     texts = (path for path in files if path.suffix in (".html", ".ipynb", ".js", ".txt", ".md"))
-    assert [p for p in texts if "BEGIN HIDDEN TESTS" in p.read_text(encoding="utf-8")] == []
+    marks = re.compile("BEGIN (HIDDEN TESTS|SOLUTION)")
+    assert [p for p in texts if marks.search(p.read_text(encoding="utf-8"))] == []
 
 
 def test_no_page_tells_where_it_was_built(site, soups):
@@ -180,6 +194,8 @@ def test_a_page_links_every_term_once_and_never_in_a_heading(soups):
     targets = Counter(a["href"] for a in page.select("main a.term-link"))
     assert len(targets) > 5
     assert set(targets.values()) == {1}
+    other_names = {"descendants", "condensing", "ancestors"}  # of entries that are linked already
+    assert not other_names & {a.text.lower() for a in page.select("main a.term-link")}
     assert not page.select(
         "h1 .term-link, h2 .term-link, h3 .term-link, code .term-link, pre .term-link"
     )
@@ -437,6 +453,8 @@ def tab(browser):
 LOOK = """() => ({
   over: document.documentElement.scrollWidth - innerWidth,
   empty: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
+  small: [...document.querySelectorAll('article .cell_output img, article figure img')].filter(
+    i => i.clientWidth < Math.min(i.naturalWidth, 600)).map(i => i.src),
   mute: [...document.querySelectorAll('article img')].filter(i => !i.alt).map(i => i.src),
 })"""
 
@@ -477,6 +495,10 @@ def test_images_are_drawn_and_described(visits):
 @pytest.mark.parametrize("width", ["wide", "narrow"])
 def test_no_page_scrolls_sideways(visits, width):
     assert {page: s[width]["over"] for page, s in visits.items() if s[width]["over"] > 0} == {}
+
+
+def test_figures_keep_a_readable_size_on_a_phone(visits):
+    assert {page: s["narrow"]["small"] for page, s in visits.items() if s["narrow"]["small"]} == {}
 
 
 def test_formulas_are_set_by_a_local_mathjax(tab, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -105,7 +106,9 @@ def ran(monkeypatch):
         source = next(c.source for c in book.cells if "double(x)" in c.source)
         points = {"double": 2.0 * ("2 * x" in source), "half": 0.0, "why": 0.0}
         messages = {"half": "AssertionError: rounded"}
-        if not points["double"]:
+        if "NotImplementedError" in source:
+            messages["double"] = "No answer was given."
+        elif not points["double"]:
             messages["double"] = "AssertionError: only works for 1"
         full = {c.metadata.nbgrader.grade_id: c.source for c in nbformat.read(master, 4).cells[1:]}
         for cell in book.cells[1:]:
@@ -119,11 +122,12 @@ def ran(monkeypatch):
                         "error", ename="AssertionError", evalue="of a test", traceback=quoted
                     )
                 ]
-        suspect = "cheat" in str(path)
-        flags = ("The notebook tried to read the solution.",) if suspect else ()
+        suspect, unrun = "cheat" in str(path), "unlucky" in str(path)
+        flags = ("This notebook may not read submitted/student0.",) if suspect else ()
         return grading.Graded(
-            points=dict.fromkeys(points, 0.0) if suspect else points, notebook=book, flags=flags,
-            messages=messages, seconds=1.25, pending=("why",), suspect=suspect,
+            points=dict.fromkeys(points, 0.0) if suspect or unrun else points, notebook=book,
+            flags=flags, messages=messages, seconds=0.0 if unrun else 1.25, pending=("why",),
+            suspect=suspect, earned=points, unrun=unrun,
         )  # fmt: skip
 
     def folder(submissions, master, **how):
@@ -250,6 +254,43 @@ def test_two_files_of_one_student_are_refused(room):
         room.submissions("tiny")
 
 
+MISNAMED = (
+    "student02_tiny (1).ipynb", "student03-tiny.ipynb", "student04_Tiny.ipynb",
+    "student05_tiny.IPYNB", "student06_tiny_late.ipynb", "student07/tiny.ipynb",
+    "student08/tiny/tiny (1).ipynb",
+)  # fmt: skip
+
+
+def misname(room, name: str) -> None:
+    path = room.folder / "submitted" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_a_notebook_that_no_assignment_claims_is_named_with_the_name_it_should_have(room, name):
+    misname(room, name)
+    assert room.unclaimed() == [
+        f"not graded: submitted/{name}; expected STUDENT/tiny/tiny.ipynb or STUDENT_tiny.ipynb"
+    ]
+
+
+def test_what_is_claimed_or_hidden_or_no_notebook_is_not_named(room):
+    path = hand_in(room, "student01")
+    shutil.copy(path, room.folder / "submitted" / "student02_tiny.ipynb")
+    misname(room, "student01/tiny/.ipynb_checkpoints/tiny-checkpoint.ipynb")
+    misname(room, "student01/tiny/notes.txt")
+    assert room.unclaimed() == []
+
+
+def test_where_only_misnamed_notebooks_were_handed_in_they_are_named(room):
+    misname(room, "student07/answers.ipynb")
+    with pytest.raises(
+        UserError, match=r"Nothing was handed in.*student07/answers.ipynb; expected"
+    ):
+        gradebook.grade((), room.folder, masters=room.masters)
+
+
 # --- grading
 
 
@@ -282,6 +323,77 @@ def test_other_limits_or_fresh_run_everything_again(room, ran):
     for how in ({}, {"limits": grading.Limits(cell_seconds=5)}, {"fresh": True}):
         gradebook.grade((), room.folder, masters=room.masters, **how)
     assert len(ran) == 3
+
+
+def test_a_link_inside_the_folder_is_run_again_when_its_target_changes(room, ran):
+    submitted = room.folder / "submitted"
+    target = hand_in(room, "student01", {"double_answer": HARD_CODED}).rename(submitted / "kept")
+    (submitted / "student01/tiny").rmdir()
+    (submitted / "student01").rmdir()
+    (submitted / "student01_tiny.ipynb").symlink_to("kept")
+    for content in (target.read_text(), target.read_text().replace("[x]", "[x] * 1")):
+        target.write_text(content)
+        for _ in range(2):
+            gradebook.grade((), room.folder, masters=room.masters)
+    assert len(ran) == 2
+
+
+def test_a_link_out_of_the_folder_counts_as_no_file_whatever_it_points_to(room, ran, tmp_path):
+    path = hand_in(room, "student01")
+    outside = path.rename(tmp_path / "outside.ipynb")
+    path.symlink_to(outside)
+    for _ in range(2):
+        outside.write_text(outside.read_text() + "\n")
+        gradebook.grade((), room.folder, masters=room.masters)
+    assert len(ran) == 1
+
+
+def test_what_could_not_be_run_has_no_points_and_is_tried_again(room, ran):
+    hand_in(room, "student01", {"double_answer": RIGHT})
+    hand_in(room, "unlucky", {"double_answer": RIGHT})
+    rows = gradebook.grade((), room.folder, masters=room.masters)
+    assert re.search(r"unlucky +not run +- +-", gradebook.table(rows))
+    with (room.folder / "grades.csv").open() as handle:
+        line = list(csv.DictReader(handle))[1]
+    assert (line["student"], line["double"], line["total"]) == ("unlucky", "", "not run")
+    assert [
+        page.parts[-3] for page in feedback.feedback((), room.folder, masters=room.masters)
+    ] == ["student01"]
+    gradebook.grade((), room.folder, masters=room.masters)
+    assert [students for students, _ in ran] == [["student01", "unlucky"], ["unlucky"]]
+
+
+@pytest.mark.parametrize(("answer", "pending"), [("", ()), (" \n", ()), ("So.", ("why",))])
+def test_an_answer_that_was_emptied_is_worth_nothing_and_needs_no_look(room, ran, answer, pending):
+    hand_in(room, "student01", {"double_answer": RIGHT, "why": answer})
+    (row,) = gradebook.grade((), room.folder, masters=room.masters)
+    assert (row.points["why"], row.pending) == (0, pending)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_a_cell_of_the_csv_never_starts_a_formula(room, ran, start, monkeypatch):
+    told = f"{start}HYPERLINK(0)"
+    monkeypatch.setattr(gradebook, "rows", lambda *_: [
+        gradebook.Row("student01", "tiny", {"double": -1.0}, {"double": 2.0}, (),
+                      gradebook.Record(flags=(told,)))
+    ])  # fmt: skip
+    with gradebook.write_csv(room).open(newline="") as handle:
+        (line,) = csv.DictReader(handle)
+    assert (line["flags"], line["double"]) == (f"'{told}", "-1.0")
+
+
+def test_a_flag_that_quotes_control_characters_stays_on_its_line(room, ran, monkeypatch):
+    faked = grading.folder
+
+    def folder(*args, **how):
+        return {
+            s: replace(g, flags=("not /a\r\n=1\x1b[2J",)) for s, g in faked(*args, **how).items()
+        }
+
+    monkeypatch.setattr(grading, "folder", folder)
+    hand_in(room, "student01")
+    (row,) = gradebook.grade((), room.folder, masters=room.masters)
+    assert row.record.flags == ("not /a  =1 [2J",)
 
 
 def test_only_the_named_student_is_run(room, ran):
@@ -413,6 +525,43 @@ def test_feedback_loads_nothing_from_elsewhere_whatever_a_student_wrote(room, ra
     assert "default-src 'none'" in feedback.POLICY  # stops the address in the style sheet
 
 
+def test_feedback_has_one_list_of_tasks_and_it_leads_to_their_cells(room, ran):
+    hand_in(room, "student01", {"double_answer": RIGHT})
+    gradebook.grade((), room.folder, masters=room.masters)
+    page = page_of(room, "student01")
+    assert "Test cell" not in page  # nbgrader's list, without names
+    assert 'id="toc"' not in page
+    for task in ("double", "half", "why"):
+        assert f'<a href="#{task}">{task}</a>' in page
+        assert f'<a name="{task}"></a>' in page
+
+
+WIDE_ANSWER = (
+    "| " + " | ".join(f"column{k}" for k in range(20)) + " |\n" + "|---" * 20 + "|\n" + "| 1 " * 20
+    + '|\n\n<img src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" width="900">'
+    + "\n\n" + "long" * 50
+)  # fmt: skip
+
+
+def test_feedback_fits_a_phone(room, ran):
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    if not any(found):
+        pytest.skip("no browser is installed (chromium or google-chrome)")
+    code = f"{RIGHT}  # {'a long remark ' * 20}\n{'x' * 200} = 1"
+    hand_in(room, "student01", {"double_answer": code, "why": WIDE_ANSWER})
+    gradebook.grade((), room.folder, masters=room.masters)
+    page_of(room, "student01")
+    with driver.sync_playwright() as running:
+        path = next(filter(None, found))
+        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 390, "height": 800})
+        tab.goto((room.folder / "feedback/student01/tiny/tiny.html").as_uri())
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert width <= 390
+
+
 def test_feedback_before_grading_is_refused(room):
     with pytest.raises(UserError, match=r"Nothing was graded.*lgutils teach grade"):
         feedback.feedback((), room.folder, masters=room.masters)
@@ -439,6 +588,37 @@ def test_the_report_names_nobody_unless_asked(graded_class):
     assert "student3" in text_of(folder / "report.html")
 
 
+def test_the_report_hides_ids_in_flags_and_messages_also_of_students_not_graded(room, ran):
+    hand_in(room, "cheat", {"double_answer": RIGHT})
+    gradebook.grade((), room.folder, masters=room.masters)
+    hand_in(room, "student0")
+    classreport.report((), room.folder, masters=room.masters)
+    assert "This notebook may not read submitted/STUDENT." in text_of(room.folder / "report.md")
+    classreport.report((), room.folder, masters=room.masters, with_names=True)
+    assert "This notebook may not read submitted/student0." in text_of(room.folder / "report.md")
+
+
+def test_the_report_counts_what_was_not_answered_beside_the_messages(room, ran):
+    hand_in(room, "student0")
+    hand_in(room, "student1")
+    hand_in(room, "student2", {"double_answer": HARD_CODED})
+    gradebook.grade((), room.folder, masters=room.masters)
+    classreport.report((), room.folder, masters=room.masters)
+    text = text_of(room.folder / "report.md")
+    assert re.search(r"\| double .*\| 2 +\| 1 time: AssertionError: only works for 1", text)
+    assert "No answer was given" not in text
+
+
+def test_the_report_leaves_out_what_could_not_be_run(room, ran):
+    hand_in(room, "student0", {"double_answer": RIGHT})
+    hand_in(room, "unlucky", {"double_answer": RIGHT})
+    gradebook.grade((), room.folder, masters=room.masters)
+    classreport.report((), room.folder, masters=room.masters)
+    text = text_of(room.folder / "report.md")
+    assert "n = 1 submissions" in text
+    assert "Left out: 1 that this computer could not run" in text
+
+
 def test_the_report_has_shares_right_with_wilson_intervals_and_messages(graded_class):
     classreport.report((), graded_class.folder, masters=graded_class.masters)
     text = text_of(graded_class.folder / "report.md")
@@ -449,7 +629,7 @@ def test_the_report_has_shares_right_with_wilson_intervals_and_messages(graded_c
     assert "2 times: AssertionError: only works for 1" in lines["double"]
     assert "0.0% [0.0%, 43.4%], n = 5" in lines["half"]
     assert "0 of 5 graded so far" in lines["why"]
-    assert "The notebook tried to read the solution." in text
+    assert "This notebook may not read submitted/STUDENT." in text
 
 
 def test_the_figures_of_the_report_have_alternative_text(graded_class):
@@ -474,6 +654,15 @@ def test_the_commands_lead_from_one_to_the_next(released, room, ran, monkeypatch
     assert "teach grade" in told
     assert re.search(r"student01 +2 of 6 +why", told)
     assert (room.folder / "report.html").is_file()
+
+
+def test_the_command_tells_what_was_not_graded_and_what_was_not_run(room, ran, monkeypatch):
+    monkeypatch.setattr("lgutils.teach.masters.masters", lambda: room.masters)
+    hand_in(room, "unlucky")
+    misname(room, "student03-tiny.ipynb")
+    done = CliRunner().invoke(app, ["teach", "grade", "--folder", str(room.folder)])
+    assert done.stderr.count("student03-tiny.ipynb") == 1
+    assert "1 submissions could not be run on this computer" in done.stdout
 
 
 def test_the_limit_of_a_cell_reaches_the_grading(room, ran, monkeypatch):
@@ -633,9 +822,9 @@ def test_a_class_of_thirty_is_graded_and_told(tmp_path, monkeypatch):
         tests = [task for task in row.points if task != "judge_abstract"]
         wrong = [task for task in tests if row.points[task] < row.most[task]]
         assert wrong == (tests if lost is None else list(lost)), student
-        assert bool(row.verdict.flags) == (student in NOTICED), (student, row.verdict.flags)
-        assert NOTICED.get(student, "") in " ".join(row.verdict.flags)
-    assert {s for s, row in rows.items() if row.verdict.suspect} == {"reads", "network"}
+        assert bool(row.record.flags) == (student in NOTICED), (student, row.record.flags)
+        assert NOTICED.get(student, "") in " ".join(row.record.flags)
+    assert {s for s, row in rows.items() if row.record.suspect} == {"reads", "network"}
 
     by_hand(room, "right0", 3, "All seven sentences.", NAME, "judge_abstract")
     monkeypatch.setattr(grading, "folder", None)  # nothing changed, so nothing is run

@@ -1,5 +1,6 @@
 """`lgutils teach`: assignments from the student version to the class report."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,7 @@ def grade(
     ] = False,
 ) -> None:
     """Run what was handed in and enter the points; write autograded/ and grades.csv."""
-    from lgutils.teach import gradebook
+    from lgutils.teach import classroom, gradebook
     from lgutils.teach.grade import Limits
 
     done = gradebook.grade(
@@ -60,7 +61,11 @@ def grade(
         limits=Limits(cell_seconds=cell_seconds), fresh=fresh,
     )  # fmt: skip
     print(gradebook.table(done))
+    for line in classroom.enter(folder).unclaimed():
+        print(line, file=sys.stderr)
     print(f"Written: {folder}/grades.csv and {folder}/autograded/.")
+    if unrun := sum(row.record.unrun for row in done):
+        print(f"{unrun} submissions could not be run on this computer: run the same command again.")
     if waiting := sum(bool(row.pending) for row in done):
         print(
             f"{waiting} submissions wait for points by hand: cd {folder} && jupyter lab, menu Nbgrader, "

@@ -38,7 +38,7 @@ class Dataset:
 
     @classmethod
     def parse(cls, text: str) -> "Dataset":
-        """Read NAME[:PATH][@PIXELS], for example "glyphs", "cifar100@64" or "folder:birds@84".
+        """Read NAME[:PATH][@PIXELS], for example `glyphs`, `cifar100@64` or `folder:birds@84`.
 
         Raises:
             UserError: an unknown name, a path where none can be, too few or too many pixels.

@@ -25,9 +25,9 @@ def _repair(app, kind: str, name: str, thing: Any, options, lines: list[str]) ->
 
 
 def _shorten(app, kind, name, thing, options, signature, returns) -> tuple[str | None, str | None]:
-    """Call numpy's ArrayLike by its name instead of its two lines of parts."""
+    """Call numpy's ArrayLike by its name, and a default that is made anew `...`."""
     parts = stringify_annotation(ArrayLike, "smart")
-    return signature and signature.replace(parts, "ArrayLike"), returns
+    return signature and signature.replace(parts, "ArrayLike").replace("<factory>", "..."), returns
 
 
 def escaped(line: str) -> str:

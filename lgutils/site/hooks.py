@@ -56,13 +56,13 @@ def alternatives(notebook: Path) -> dict[str, str]:
 
 def link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Link the first use of every glossary term on a page; headings, links and code stay as they are."""
-    known = {
-        name.lower(): f"{app.builder.get_relative_uri(page, where)}#{anchor}"
-        for name, _, kind, where, anchor, _ in app.env.get_domain("std").get_objects()
-        if kind == "term" and where == GLOSSARY
-    }
-    if not known or page == GLOSSARY:
+    if page in (GLOSSARY, "citation") or GLOSSARY not in app.env.found_docs:
         return
+    where = app.builder.get_relative_uri(page, GLOSSARY)
+    known = {}
+    for entry in app.env.get_doctree(GLOSSARY).findall(nodes.definition_list_item):
+        names = list(entry.findall(nodes.term))
+        known |= {name.astext().lower(): f"{where}#{names[0]['ids'][0]}" for name in names}
     found = pattern(known)
     used: set[str] = set()
     for text in list(doctree.findall(nodes.Text)):

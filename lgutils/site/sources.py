@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lgutils import course
+from lgutils.errors import UserError
 from lgutils.site import api, citation, reports
 from lgutils.site.look import STYLE
 
@@ -23,6 +24,11 @@ def collect(folder: Path) -> None:
         UserError: no notebooks, or a results folder that cannot be read.
     """
     root = course.notebooks_folder().parent
+    for name in ("README.md", "CITATION.cff"):
+        if not (root / name).is_file():
+            raise UserError(
+                f"{root} holds no {name}. Build the site from a clone of the repository."
+            )
     folder.mkdir(parents=True)
     for pattern in ("notebooks/[0-9]*.ipynb", "notebooks/solutions/[0-9]*.ipynb", "docs/*.md",
                     "CHANGELOG.md", "results/README.md"):  # fmt: skip

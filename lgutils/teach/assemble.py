@@ -7,6 +7,8 @@ from pathlib import Path
 from lgutils.teach import masters
 
 LARGEST = 20_000_000  # bytes of a submitted file; beyond that it is not even read
+MOST = 2000  # cells of a submission
+TWICE = "only the first is graded as such, the other runs as an ordinary cell"
 
 
 class Unreadable(Exception):
@@ -20,9 +22,10 @@ def read(path: Path | str) -> list[dict]:
         path: the submitted file.
     Returns:
         A dict for each cell with `kind` ("code" or "markdown"), `source`, `name` (its grade_id, or
-        None) and `attachments`. Outputs, points and all other metadata are left behind.
+        None), `id` and `attachments`. Outputs, points and all other metadata are left behind.
     Raises:
-        Unreadable: missing, a folder, a link that leads elsewhere, too large, not JSON, no notebook.
+        Unreadable: missing, a folder, a link that leads elsewhere, too large, not JSON, no notebook,
+            more than 2000 cells.
     """
     path = Path(path)
     try:
@@ -37,7 +40,9 @@ def read(path: Path | str) -> list[dict]:
         raise Unreadable("the file is not JSON") from error
     except OSError as error:
         raise Unreadable(f"the file cannot be read ({error.strerror})") from error
-    return [cell for cell in map(_cell, _cells(raw)) if cell]
+    if len(cells := _cells(raw)) > MOST:
+        raise Unreadable(f"the notebook has {len(cells)} cells, {MOST} are allowed")
+    return [cell for cell in map(_cell, cells) if cell]
 
 
 def _cells(raw: object) -> list:
@@ -66,6 +71,7 @@ def _cell(raw: object) -> dict | None:
         "kind": "code" if raw.get("cell_type") == "code" else "markdown",
         "source": source.encode("utf-8", "replace").decode(),
         "name": name if isinstance(name, str) else None,
+        "id": raw["id"] if isinstance(raw.get("id"), str) else None,
         "attachments": _attachments(raw.get("attachments")),
     }
 
@@ -114,10 +120,11 @@ def assemble(master, submission: list[dict]):
     stub = {_name(cell): cell for cell in stubs(master).cells if _name(cell)}
     own = {_name(cell): cell for cell in master.cells if _name(cell)}
     cells, flags, seen = [], [], set()
+    submission = _named(submission, master)
     for given in submission:
         name = given["name"]
         if name in seen:
-            flags.append(f"cell {name} came twice: the first one counts")
+            flags.append(f"cell {name} came twice: {TWICE}")
         if name not in own or name in seen:
             cells.append(_plain(given))
             continue
@@ -132,8 +139,16 @@ def assemble(master, submission: list[dict]):
         )
         if given["attachments"] and own[name].cell_type == "markdown":
             cells[-1].attachments = given["attachments"]
-    flags += _put_back(cells, master, stub, seen)
-    return _book(cells), flags
+    gone = _put_back(cells, master, stub, seen)
+    return _book(cells), [*flags, *gone] if seen else ["no cell of this assignment was found"]
+
+
+def _named(submission: list[dict], master) -> list[dict]:
+    """The same cells; where a tool has removed all names, the release's cell ids say which is which."""
+    names = {cell.get("id"): _name(cell) for cell in master.cells}
+    if {given["name"] for given in submission} & set(names.values()) - {None}:
+        return submission
+    return [{**given, "name": names.get(given["id"])} for given in submission]
 
 
 def _name(cell) -> str | None:

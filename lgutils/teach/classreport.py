@@ -1,7 +1,9 @@
 """How a class did: totals, the tasks that most got wrong and why, what is left to look at."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from lgutils import __version__, figures, page
 from lgutils.errors import UserError
 from lgutils.teach.classroom import enter
-from lgutils.teach.gradebook import Row, rows
+from lgutils.teach.gradebook import Record, Row, rows
 from lgutils.train import Score
 
 MESSAGES = 2  # of a task, the most frequent ones
 LENGTH = 160  # characters of a message
+UNANSWERED = "No answer was given."  # the message of a task that was left as handed out
 
 
 def report(
@@ -42,14 +45,17 @@ def report(
     room = enter(folder, masters)
     chosen = room.choose(names)
     graded = rows(room, chosen)
-    if not graded:
+    if not with_names:
+        graded = _nameless(graded, room.students())
+    ran = [row for row in graded if not row.record.unrun]
+    if not ran:
         raise UserError(
             f"Nothing was graded in {room.folder} for {', '.join(chosen)}. Run `lgutils teach grade` first."
         )
     figures.style()
-    groups = {name: [row for row in graded if row.assignment == name] for name in chosen}
+    groups = {name: [row for row in ran if row.assignment == name] for name in chosen}
     groups = {name: group for name, group in groups.items() if group}
-    sections = [_overview(groups)]
+    sections = [_overview(groups, len(graded) - len(ran))]
     sections += [_assignment(name, group) for name, group in groups.items()]
     sections.append(_notices(graded))
     if with_names:
@@ -59,7 +65,20 @@ def report(
     return room.folder / "report.html"
 
 
-def _overview(groups: Mapping[str, list[Row]]) -> page.Section:
+def _nameless(graded: list[Row], students: set[str]) -> list[Row]:
+    """The rows with STUDENT for every student id in flags and messages."""
+    ids = "|".join(map(re.escape, sorted(students, key=len, reverse=True)))
+    known = re.compile(rf"(?<![A-Za-z0-9])(?:{ids})(?![A-Za-z0-9])")
+
+    def hidden(record: Record) -> Record:
+        flags = tuple(known.sub("STUDENT", flag) for flag in record.flags)
+        messages = {task: known.sub("STUDENT", told) for task, told in record.messages.items()}
+        return replace(record, flags=flags, messages=messages)
+
+    return [replace(row, record=hidden(row.record)) for row in graded]
+
+
+def _overview(groups: Mapping[str, list[Row]], unrun: int) -> page.Section:
     table = pd.DataFrame(
         {
             "assignment": name,
@@ -68,7 +87,7 @@ def _overview(groups: Mapping[str, list[Row]]) -> page.Section:
             "middle half": "{:g} to {:g}".format(*_quartiles(group)),
             "points to get": group[0].maximum,
             "to look at by hand": sum(bool(row.pending) for row in group),
-            "worth nothing until looked at": sum(row.verdict.suspect for row in group),
+            "worth nothing until looked at": sum(row.record.suspect for row in group),
         }
         for name, group in groups.items()
     )
@@ -76,6 +95,8 @@ def _overview(groups: Mapping[str, list[Row]]) -> page.Section:
         "Points as the gradebook has them now: given by hand where somebody did, else by the tests. "
         "What is still to look at counts 0 so far."
     )
+    if unrun:
+        text += f" Left out: {unrun} that this computer could not run; `lgutils teach grade` tries again."
     return page.Section("All assignments", [text], (), [("Totals of the submissions", table)])
 
 
@@ -85,7 +106,7 @@ def _quartiles(group: list[Row]) -> np.ndarray:
 
 def _assignment(name: str, group: list[Row]) -> page.Section:
     """Totals and tasks of one assignment; what is suspect or did not run says nothing about tasks."""
-    told = [row for row in group if not row.verdict.suspect and row.verdict.seconds != 0]
+    told = [row for row in group if not row.record.suspect and row.record.seconds != 0]
     pictures = [_totals(name, group)]
     left = len(group) - len(told)
     text = [f"n = {len(group)} submissions."]
@@ -121,6 +142,7 @@ def _table(group: list[Row], shares: Mapping[str, Score]) -> pd.DataFrame:
             "task": task,
             "points": group[0].most[task],
             "right": str(shares[task]) if task in shares else _so_far(group, task),
+            "not answered": sum(_message(row, task) == UNANSWERED for row in group),
             "most frequent messages": _messages(group, task),
         }
         for task in [*shares, *(task for task in group[0].most if task not in shares)]
@@ -132,12 +154,13 @@ def _so_far(group: list[Row], task: str) -> str:
 
 
 def _messages(group: list[Row], task: str) -> str:
-    counted = Counter(
-        " ".join(row.verdict.messages[task].split())[:LENGTH]
-        for row in group
-        if task in row.verdict.messages
-    )
-    return " | ".join(f"{n} times: {message}" for message, n in counted.most_common(MESSAGES))
+    counted = Counter(_message(row, task) for row in group)
+    told = [(text, n) for text, n in counted.most_common() if text not in ("", UNANSWERED)]
+    return " | ".join(f"{n} {'time' if n == 1 else 'times'}: {text}" for text, n in told[:MESSAGES])
+
+
+def _message(row: Row, task: str) -> str:
+    return " ".join(row.record.messages.get(task, "").split())[:LENGTH]
 
 
 def _totals(name: str, group: list[Row]) -> tuple[Figure, str, str]:
@@ -176,7 +199,7 @@ def _tasks(name: str, shares: Mapping[str, Score]) -> tuple[Figure, str, str]:
 
 def _notices(graded: list[Row]) -> page.Section:
     """Flags and how often: time-outs, missing cells, forbidden files."""
-    counted = Counter((row.assignment, flag) for row in graded for flag in row.verdict.flags)
+    counted = Counter((row.assignment, flag) for row in graded for flag in row.record.flags)
     if not counted:
         return page.Section("What was noticed", ["Nothing: no time-outs, no damaged submissions."])
     table = pd.DataFrame(
@@ -194,7 +217,7 @@ def _students(graded: list[Row]) -> page.Section:
             "assignment": row.assignment,
             "points": f"{row.total:g} of {row.maximum:g}",
             "to look at by hand": " ".join(row.pending),
-            "flags": "; ".join(row.verdict.flags),
+            "flags": "; ".join(row.record.flags),
         }
         for row in graded
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lgutils import files
 from lgutils.errors import UserError, unknown
+from lgutils.teach.masters import nbgrader_utils
 
 STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 CONFIG = '''"""Settings of nbgrader for this folder; what is changed here also holds for `lgutils teach`."""
@@ -78,10 +79,37 @@ class Classroom:
                 f"submitted/STUDENT/{name}/{name}.ipynb."
             )
         found: dict[str, Path] = {}
-        for path in sorted(submitted.glob(f"*/{name}")):
-            _add(found, path.parent.name, path / f"{name}.ipynb", submitted)
-        for path in sorted(submitted.glob(f"*_{name}.ipynb")):
-            _add(found, path.stem.removesuffix(f"_{name}"), path, submitted)
+        for student, path in _handed_in(submitted, name):
+            _add(found, student, path, submitted)
+        return found
+
+    def unclaimed(self) -> list[str]:
+        """Notebooks in submitted/ that belong to no assignment, a line each with the name it should have."""
+        submitted, told = self.folder / "submitted", []
+        claimed = {p.resolve() for name in self.masters for _, p in _handed_in(submitted, name)}
+        for path in sorted(submitted.rglob("*")):
+            own = path.relative_to(submitted)
+            hidden = any(part.startswith(".") for part in own.parts)
+            if hidden or path.suffix.lower() != ".ipynb" or not path.is_file():
+                continue
+            if path.resolve() not in claimed:
+                alike = (name for name in self.masters if name.lower() in str(own).lower())
+                name = next(alike, "NAME")
+                told.append(
+                    f"not graded: submitted/{own}; expected STUDENT/{name}/{name}.ipynb or "
+                    f"STUDENT_{name}.ipynb"
+                )
+        return told
+
+    def students(self) -> set[str]:
+        """Every student id known here: from the gradebook, and from the names in submitted/."""
+        submitted = self.folder / "submitted"
+        with self.gradebook() as book:
+            found = {student.id for student in book.students}
+        for name in self.masters:
+            found |= {student for student, _ in _handed_in(submitted, name)}
+        for path in submitted.glob("*"):
+            found.add(path.name if path.is_dir() else path.stem)
         return found
 
     def autograded(self, name: str, student: str) -> Path:
@@ -100,12 +128,7 @@ def enter(
     Raises:
         UserError: nbgrader is not installed, or there is no such folder.
     """
-    try:
-        import nbgrader  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            'lgutils teach needs nbgrader: python -m pip install -e ".[teach]".'
-        ) from error
+    nbgrader_utils()
     if masters is None:
         from lgutils.teach.masters import masters as found
 
@@ -121,6 +144,14 @@ def enter(
             "Make one with `lgutils teach release`, or name another with --folder."
         )
     return Classroom(folder, dict(masters))
+
+
+def _handed_in(submitted: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """(what stands for the student, file) of one assignment; nothing is checked yet."""
+    for path in sorted(submitted.glob(f"*/{name}")):
+        yield path.parent.name, path / f"{name}.ipynb"
+    for path in sorted(submitted.glob(f"*_{name}.ipynb")):
+        yield path.stem.removesuffix(f"_{name}"), path
 
 
 def _add(found: dict[str, Path], student: str, path: Path, submitted: Path) -> None:

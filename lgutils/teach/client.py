@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -18,11 +17,12 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_output
 
-from lgutils.teach.rules import GUARD
+from lgutils import files
+from lgutils.teach.guard import GUARD
 
 GRACE = 3.0  # seconds between the interrupt and the kill
 LARGEST_MESSAGE = 32_000_000  # bytes; larger ones are not even received
-COUNTED = ("stream", "display_data", "execute_result", "update_display_data")
+COUNTED = ("error", "stream", "display_data", "execute_result", "update_display_data")
 
 
 def sealed(book, config: dict) -> "Client":
@@ -35,10 +35,11 @@ def sealed(book, config: dict) -> "Client":
     context = zmq.asyncio.Context()
     context.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
     file = Path(config["home"]) / "kernel.json"
-    manager = _Manager(context=context, connection_file=str(file))
+    manager = _Manager(context=context, connection_file=str(file), **_sockets(file))
+    files.write_text(file.with_name("seal.json"), json.dumps(config))  # the seal removes it
     start = "from lgutils.teach.seal import main; main()"
     manager._kernel_spec = KernelSpec(
-        argv=[sys.executable, "-c", start, json.dumps(config), "-f", "{connection_file}"],
+        argv=[sys.executable, "-c", start, "-f", "{connection_file}"],
         display_name="sealed", language="python",
     )  # fmt: skip
     client = Client(
@@ -48,6 +49,12 @@ def sealed(book, config: dict) -> "Client":
     client.log.setLevel(60)
     client.limit = config["output_mb"] * 1e6
     return client
+
+
+def _sockets(file: Path) -> dict[str, str]:
+    """Sockets that are files in the kernel's folder, not ports; a path for one has about 100 bytes."""
+    place = file.with_name("ipc")
+    return {"transport": "ipc", "ip": str(place)} if len(bytes(place)) < 90 else {}
 
 
 class _Manager(AsyncKernelManager):
@@ -91,12 +98,12 @@ class Client(NotebookClient):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, signal.SIGKILL)
 
-    async def guard(self, index: int) -> bool:
+    async def guard(self, index: int, word: str) -> bool:
         """Run a cell that must fail, in the place of cell `index`; False if it did not fail as it must.
 
-        The seal puts redefined builtins back when it sees it.
+        What the seal does when it sees it is in `lgutils.teach.guard`.
         """
-        cell, word = self.nb.cells[index], secrets.token_hex(8)
+        cell = self.nb.cells[index]
         try:
             wrong = new_code_cell(f"{GUARD}{word}'")
             self._reply = None
@@ -106,9 +113,11 @@ class Client(NotebookClient):
         finally:
             self.nb.cells[index] = cell
 
-    async def step(self, index: int, seconds: float) -> tuple[str, bool]:
+    async def step(self, index: int, seconds: float, remember: bool) -> tuple[str, bool]:
         """Run cell `index`, interrupt it after `seconds`, kill the kernel if that does not help.
 
+        Args:
+            remember: whether the notebook can see the cell's source later (`In`).
         Returns:
             (what went wrong in one line, or "", whether it was interrupted).
         Raises:
@@ -116,9 +125,8 @@ class Client(NotebookClient):
         """
         cell = self.nb.cells[index]
         self._count, self._size, self._reply = self._count + 1, 0, None
-        late = await self._timed(
-            self.async_execute_cell(cell, index, execution_count=self._count), seconds
-        )
+        how = {"execution_count": self._count, "store_history": remember}
+        late = await self._timed(self.async_execute_cell(cell, index, **how), seconds)
         error = f"stopped after {seconds:.3g} s" if late else self._error(cell)
         return error, late
 
@@ -166,7 +174,7 @@ class Client(NotebookClient):
             content = msg["content"]
             content["evalue"] = str(content.get("evalue", ""))[:2000]
             content["traceback"] = [str(line)[:5000] for line in content.get("traceback", [])[-20:]]
-        elif kind in COUNTED:
+        if kind in COUNTED:
             size = len(json.dumps(msg["content"], default=str))
             self._size, self._total = self._size + size, self._total + size
             if self._size > self.limit or self._total > 5 * self.limit:
@@ -178,13 +186,15 @@ class Client(NotebookClient):
 def settle(cell, error: str) -> None:
     """Make a cell's outputs say what the reply said, since nbgrader scores by outputs.
 
-    A failed cell has an error output; in one that ran well, warnings count as ordinary text
+    A failed cell has an error output, and that first; in one that ran well, warnings count as ordinary text
     (nbgrader gives no points where anything was written to stderr).
     """
     if error and not any(out.output_type == "error" for out in cell.outputs):
         cell.outputs.append(
             new_output("error", ename="NotGraded", evalue=error, traceback=[f"NotGraded: {error}"])
         )
+    if error:  # first, since nbgrader takes a result before it for partial credit
+        cell.outputs.sort(key=lambda out: out.output_type != "error")
     for out in cell.outputs if not error else ():
         if out.output_type == "stream":
             out.name = "stdout"

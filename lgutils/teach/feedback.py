@@ -19,6 +19,19 @@ from lgutils.teach.release import REGION
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 FONT = re.compile(r"@font-face\s*\{[^}]*\}")
 SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.S | re.I)
+# nbgrader's own list of cells, without names: the first in the page, before anything of the student's
+CONTENTS = re.compile(
+    r'<div class="panel-heading">\s*<h4>.*?<div id="toc">.*?</div>\s*</div>', re.S
+)
+STYLE = """
+img { max-width: 100%; height: auto; }
+table { display: block; overflow-x: auto; }
+div#notebook { overflow-wrap: anywhere; }
+.table td { min-width: 5em; }
+.table td:last-child { min-width: 11em; }
+div.nbgrader_cell .panel-heading { height: auto; overflow: hidden; }
+@media (max-width: 540px) { .container, .panel-body { padding: 0 2px; } }
+"""
 ADDRESS = re.compile(
     r"""(<(?!a\b)[^<>]*?\b(?:src|href|data|poster|srcset)\s*=\s*["']?)\s*(?:https?:)?//[^"'\s>]*""",
     re.I,
@@ -43,13 +56,17 @@ def feedback(
     """
     room = enter(folder, masters)
     chosen = room.choose(names)
-    graded = [r for r in rows(room, chosen) if room.autograded(r.assignment, r.student).is_file()]
+    graded = [row for row in rows(room, chosen) if _ready(room, row)]
     if not graded:
         raise UserError(
             f"Nothing was graded in {room.folder} for {', '.join(chosen)}. Run `lgutils teach grade` first."
         )
     exporter = _exporter()
     return [_page(room, row, exporter) for row in graded]
+
+
+def _ready(room: Classroom, row: Row) -> bool:
+    return room.autograded(row.assignment, row.student).is_file() and not row.record.unrun
 
 
 def _exporter():
@@ -85,11 +102,13 @@ def _page(room: Classroom, row: Row, exporter) -> Path:
 
 def _closed(text: str) -> str:
     """The page without scripts and addresses of other machines; links to click on stay."""
+    text = CONTENTS.sub("", text, count=1)
     text = ADDRESS.sub(r"\1", SCRIPT.sub("", FONT.sub("", text)))
     text = re.sub("http-equiv", "no-equiv", text, flags=re.I)  # a page must not send readers on
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    return text.replace("<head>", f"<head>\n{policy}\n{view}", 1)
+    text = text.replace("<head>", f"<head>\n{policy}\n{view}", 1)
+    return text.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1)  # after nbgrader's own
 
 
 def _comments(room: Classroom, row: Row) -> dict[str, str]:
@@ -123,11 +142,12 @@ def _summary(row: Row, comments: Mapping[str, str]) -> str:
     """A table of the tasks, as HTML in which everything is escaped."""
     head = "<tr><th>task</th><th>points</th><th>what the tests or the teacher said</th></tr>"
     body = "".join(
-        f"<tr><td>{_text(task)}</td><td>{points:g} of {row.most[task]:g}</td>"
+        f'<tr><td><a href="#{_text(task)}">{_text(task)}</a></td>'
+        f"<td>{points:g} of {row.most[task]:g}</td>"
         f"<td>{_text(_said(row, task, comments))}</td></tr>"
         for task, points in row.points.items()
     )
-    flags = "".join(f"<li>{_text(flag)}</li>" for flag in row.verdict.flags)
+    flags = "".join(f"<li>{_text(flag)}</li>" for flag in row.record.flags)
     notes = f"<p>What was noticed when it was run:</p><ul>{flags}</ul>" if flags else ""
     title = f"<h2>{_text(row.assignment)}: {row.total:g} of {row.maximum:g} points</h2>"
     table = f'<table class="table"><thead>{head}</thead><tbody>{body}</tbody></table>'
@@ -135,7 +155,7 @@ def _summary(row: Row, comments: Mapping[str, str]) -> str:
 
 
 def _said(row: Row, task: str, comments: Mapping[str, str]) -> str:
-    parts = [comments.get(task), comments.get(f"{task}_answer"), row.verdict.messages.get(task)]
+    parts = [comments.get(task), comments.get(f"{task}_answer"), row.record.messages.get(task)]
     if task in row.pending:
         parts.append("Not final: the teacher will look at it.")
     return " ".join(filter(None, parts))

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from lgutils.errors import UserError
 from lgutils.teach import assemble, masters, sandbox
 from lgutils.teach.sandbox import Limits
 
+UNANSWERED = "NotImplementedError"  # what a cell raises as it was handed out
 __all__ = ["Graded", "Limits", "folder", "grade", "run"]
 
 
@@ -26,10 +27,11 @@ class Graded:
         flags: what the teacher should know, a sentence each.
         messages: for each task that failed, the failing test's own words.
         seconds: wall clock.
+        earned: by task, what the tests gave.
         pending: questions graded by hand that were answered; they count 0 until then.
         suspect: it tried to read a solution, to use the network or to blind the tests. The whole submission is worth
             nothing until the teacher has looked; `earned` keeps what the tests gave.
-        earned: by task, what the tests gave.
+        unrun: it could not be run for a reason that is not the student's (no kernel could be started).
     """
 
     points: dict[str, float]
@@ -37,9 +39,10 @@ class Graded:
     flags: tuple[str, ...]
     messages: dict[str, str]
     seconds: float
+    earned: dict[str, float]
     pending: tuple[str, ...] = ()
     suspect: bool = False
-    earned: dict[str, float] | None = None
+    unrun: bool = False
 
 
 def run(
@@ -52,7 +55,8 @@ def run(
 ) -> Graded:
     """Grade one submission; whatever is in it, the answer is a `Graded`.
 
-    The student's answers run between the master's own tests in a process of their own. What is closed to
+    The student's answers run between the master's own tests in a process of their own; where this
+    computer could not start it, once more, and then the answer is `unrun`. What is closed to
     them, and what that does not stop, is said in `lgutils.teach.seal`.
 
     Args:
@@ -70,14 +74,29 @@ def run(
         given = assemble.read(submission)
     except assemble.Unreadable as reason:
         return _unreadable(source, str(reason))
+    how = {"closed": (*_always_closed(Path(master)), *closed), "limits": limits, "stop": stop}
+    for _ in range(2):
+        try:
+            return _attempt(source, given, how)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = f"it could not be run ({type(error).__name__}: {error})"
+            if stop is not None and stop.is_set():
+                break
+    return replace(_unreadable(source, reason), unrun=True)
+
+
+def _attempt(source, given: list[dict], how: dict) -> Graded:
+    utils = masters.nbgrader_utils()
     book, flags = assemble.assemble(source, given)
     where = _where(book, masters.tasks_of(source))
-    tests = {index for index, task in where.values() if not task.manual}
-    ran = sandbox.execute(
-        book, tests, closed=(*_always_closed(Path(master)), *closed), limits=limits, stop=stop
-    )
+    ours = {index for index, cell in enumerate(book.cells) if utils.is_locked(cell)}
+    ran = sandbox.execute(book, ours, kept=masters.defined_in(source), **how)
     messages = {
-        name: ran.errors[index] for name, (index, task) in where.items() if ran.errors.get(index)
+        name: _words(book, index, ran.errors)
+        for name, (index, _) in where.items()
+        if ran.errors.get(index)
     }
     scores = {name: _score(book.cells[index]) for name, (index, task) in where.items()}
     earned = {name: score or 0.0 for name, score in scores.items()}
@@ -87,10 +106,24 @@ def run(
         flags=(*flags, *ran.flags),
         messages=messages,
         seconds=ran.seconds,
+        earned=earned,
         pending=tuple(name for name, score in scores.items() if score is None),
         suspect=ran.suspect,
-        earned=earned,
     )
+
+
+def _words(book, index: int, errors: Mapping[int, str]) -> str:
+    """What to tell about a failed task: its test's words, or what went wrong in the answer's own cell."""
+    utils, error = masters.nbgrader_utils(), errors[index]
+    if error.startswith("NameError"):
+        before = [at for at in range(index) if utils.is_solution(book.cells[at])]
+        answer = errors.get(before[-1], "") if before else ""
+        if answer.startswith("stopped after"):
+            return f"your answer cell was {answer}"
+        if answer and answer != UNANSWERED:
+            return f"in your answer cell: {answer}"
+        error = answer or error
+    return "No answer was given." if error == UNANSWERED else error
 
 
 def grade(
@@ -113,7 +146,7 @@ def folder(
     progress: bool = True,
     each: Callable[[str, Graded], None] | None = None,
 ) -> dict[str, Graded]:
-    """Grade many submissions at once; a bad one never stops the others.
+    """Grade many submissions at once; a bad one never stops the others, and none can read another.
 
     Args:
         submissions: file by student.
@@ -131,6 +164,7 @@ def folder(
     if workers < 1:
         raise UserError(f"workers is {workers}, but must be 1 or more.")
     masters.load(master)
+    closed = (*closed, *(path for path in map(Path, submissions.values()) if _is_plain(path)))
     stop, done = threading.Event(), {}
     with ThreadPoolExecutor(workers) as pool:
         futures = {
@@ -143,7 +177,7 @@ def folder(
             )
             for future in bar:
                 student = futures[future]
-                done[student] = _result(future, master)
+                done[student] = future.result()
                 if each is not None:
                     each(student, done[student])
         except BaseException:  # Ctrl-C too: kill the kernels, start no more
@@ -153,15 +187,9 @@ def folder(
     return {student: done[student] for student in submissions}
 
 
-def _result(future, master) -> Graded:
-    try:
-        return future.result()
-    except UserError:
-        raise
-    except Exception as error:
-        return _unreadable(
-            masters.load(master), f"it could not be run ({type(error).__name__}: {error})"
-        )
+def _is_plain(path: Path) -> bool:
+    """Whether it is a file, not a link: a link could close a file that every notebook needs."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _unreadable(source, reason: str) -> Graded:
@@ -170,7 +198,7 @@ def _unreadable(source, reason: str) -> Graded:
     points = dict.fromkeys(masters.tasks_of(source), 0.0)
     messages = dict.fromkeys(points, "nothing to grade")
     flag = f"not graded: {reason}"
-    return Graded(points, book, (flag,), messages, 0.0, (), False, points)
+    return Graded(points, book, (flag,), messages, 0.0, points)
 
 
 def _where(book, tasks: dict[str, masters.Task]) -> dict[str, tuple[int, masters.Task]]:

@@ -12,17 +12,22 @@ import pandas as pd
 from lgutils import __version__, files
 from lgutils.errors import UserError, unknown
 from lgutils.teach.classroom import Classroom, enter
+from lgutils.teach.release import released
+
+FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet's formula starts with
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Record:
     """What one run said about a submission; kept in the metadata of its autograded notebook.
 
-    key: hash of the submission, the master, the limits and the version of lgutils.
+    key: hash of the submission, the master, the limits and the version of lgutils; "" where it is to be
+        run again in any case.
     messages: task -> last line of the assert that failed.
     suspect: worth nothing until the teacher has looked.
     earned: what the tests gave, also where it is suspect.
     seconds: wall clock; 0 where there was nothing that could be run.
+    unrun: this computer could not run it, so it has no points yet; the next run tries again.
     """
 
     key: str = ""
@@ -31,6 +36,7 @@ class Verdict:
     suspect: bool = False
     earned: float = 0.0
     seconds: float = math.nan
+    unrun: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Row:
     points: Mapping[str, float]
     most: Mapping[str, float]
     pending: tuple[str, ...]
-    verdict: Verdict
+    record: Record
 
     @property
     def total(self) -> float:
@@ -105,31 +111,13 @@ def _wanted(room: Classroom, found: Mapping[str, Mapping], students: set[str]) -
     if not any(found.values()):
         raise UserError(
             f"Nothing was handed in: {room.folder / 'submitted'} holds no STUDENT/NAME/NAME.ipynb "
-            f"for {', '.join(found) or 'any assignment'}."
+            f"for {', '.join(found) or 'any assignment'}. {'; '.join(room.unclaimed())}".strip()
         )
     every = {student for handed in found.values() for student in handed}
     for student in sorted(students - every):
         raise unknown("student", student, every)
     for name in found:
-        _released(room, name)
-
-
-def _released(room: Classroom, name: str) -> None:
-    from nbgrader.api import MissingEntry
-
-    from lgutils.teach.masters import tasks
-
-    with room.gradebook() as book:
-        try:
-            known = {c.name: c.max_score for c in book.find_notebook(name, name).grade_cells}
-        except MissingEntry:
-            raise UserError(
-                f"{name} was not released from {room.folder}. Run `lgutils teach release {name}` first."
-            ) from None
-    if known != {task: float(t.points) for task, t in tasks(room.masters[name]).items()}:
-        raise UserError(
-            f"The tasks of {name} changed after it was released. Run `lgutils teach release {name}`."
-        )
+        released(room, name)
 
 
 def _grade(room: Classroom, name: str, handed: Mapping[str, Path], *, fresh, limits, **how) -> None:
@@ -138,8 +126,9 @@ def _grade(room: Classroom, name: str, handed: Mapping[str, Path], *, fresh, lim
 
     master = room.masters[name]
     origin = f"{__version__} {limits} {_hash(master)}"
-    keys = {s: files.sha256(f"{origin} {_hash(p)}".encode()) for s, p in handed.items()}
-    known = {row.student: row.verdict.key for row in rows(room, [name])}
+    inside = (room.folder / "submitted").resolve()
+    keys = {s: files.sha256(f"{origin} {_handed(p, inside)}".encode()) for s, p in handed.items()}
+    known = {row.student: row.record.key for row in rows(room, [name])}
     again = {s: path for s, path in handed.items() if fresh or known.get(s) != keys[s]}
     if not again:
         return
@@ -148,12 +137,20 @@ def _grade(room: Classroom, name: str, handed: Mapping[str, Path], *, fresh, lim
     with room.gradebook() as book:
         for student, graded in done.items():  # the key last: what was cut off here is run again
             _enter(book, name, student, graded, _time(api, name, student))
-            _keep(room.autograded(name, student), graded, keys[student])
+            _keep(room.autograded(name, student), graded, "" if graded.unrun else keys[student])
+
+
+def _handed(path: Path, inside: Path) -> str:
+    """Hash of what was handed in; links are followed as far as they stay inside."""
+    try:
+        if path.is_file() and path.resolve().is_relative_to(inside):
+            return _hash(path)
+    except OSError:  # it may not be read; the grading says so
+        pass
+    return "no file"
 
 
 def _hash(path: Path) -> str:
-    if path.is_symlink() or not path.is_file():
-        return "no file"
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -164,10 +161,19 @@ def _enter(book, name: str, student: str, graded, handed_in) -> None:
     with book.db.no_autoflush:  # else sqlalchemy warns of what nbgrader links a line later
         submission = book.update_or_create_submission(name, student, timestamp=handed_in)
     for grade in submission.notebooks[0].grades:
-        pending = grade.name in graded.pending
+        pending = graded.unrun or (grade.name in graded.pending and not _blank(graded, grade.name))
         grade.auto_score = None if pending else graded.points[grade.name]
         grade.needs_manual_grade = pending or graded.suspect or grade.manual_score is not None
     book.db.commit()
+
+
+def _blank(graded, task: str) -> bool:
+    """Whether an answer was emptied; nbgrader knows only that it is not as it was handed out."""
+    return any(
+        not cell.source.strip() and not cell.get("attachments")
+        for cell in graded.notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == task
+    )
 
 
 def _time(api, name: str, student: str):
@@ -181,21 +187,26 @@ def _time(api, name: str, student: str):
 def _keep(path: Path, graded, key: str) -> None:
     import nbformat
 
-    verdict = Verdict(
-        key=key, flags=tuple(graded.flags), messages=dict(graded.messages), suspect=graded.suspect,
-        earned=sum((graded.earned or graded.points).values()), seconds=graded.seconds,
+    record = Record(
+        key=key, flags=tuple(map(_printable, graded.flags)), messages=dict(graded.messages), suspect=graded.suspect,
+        earned=sum(graded.earned.values()), seconds=graded.seconds, unrun=graded.unrun,
     )  # fmt: skip
-    graded.notebook.metadata["lgutils"] = asdict(verdict)
+    graded.notebook.metadata["lgutils"] = asdict(record)
     files.write_text(path, nbformat.writes(graded.notebook) + "\n")
 
 
-def verdict_of(path: Path) -> Verdict:
-    """The verdict kept in an autograded notebook; an empty one where nbgrader itself graded it."""
+def _printable(flag: str) -> str:
+    """A flag may quote a path that a student made up: no line ends, no codes for a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in flag)
+
+
+def record_of(path: Path) -> Record:
+    """The record kept in an autograded notebook; an empty one where nbgrader itself graded it."""
     if not path.is_file():
-        return Verdict()
+        return Record()
     kept = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("lgutils", {})
-    kept = {each.name: kept[each.name] for each in fields(Verdict) if each.name in kept}
-    return Verdict(**{**kept, "flags": tuple(kept.get("flags", ()))})
+    kept = {each.name: kept[each.name] for each in fields(Record) if each.name in kept}
+    return Record(**{**kept, "flags": tuple(kept.get("flags", ()))})
 
 
 def rows(room: Classroom, names: Iterable[str]) -> list[Row]:
@@ -215,29 +226,42 @@ def rows(room: Classroom, names: Iterable[str]) -> list[Row]:
 def _row(room: Classroom, name: str, order: list[str], submission) -> Row:
     grades = {grade.name: grade for grade in submission.notebooks[0].grades}
     order = [task for task in order if task in grades]
+    record = record_of(room.autograded(name, submission.student.id))
+    pending = [task for task in order if grades[task].needs_manual_grade and not record.unrun]
     return Row(
         student=submission.student.id,
         assignment=name,
         points={task: grades[task].score for task in order},
         most={task: grades[task].max_score for task in order},
-        pending=tuple(task for task in order if grades[task].needs_manual_grade),
-        verdict=verdict_of(room.autograded(name, submission.student.id)),
+        pending=tuple(pending),
+        record=record,
     )
 
 
 def write_csv(room: Classroom) -> Path:
     """Write grades.csv: a line for each submission, a column for each task of any assignment."""
     every = rows(room, room.masters)
-    table = pd.DataFrame(
-        {"student": row.student, "assignment": row.assignment, **row.points, "total": row.total,
-         "max": row.maximum, "by-hand pending": " ".join(row.pending),
-         "flags": "; ".join(row.verdict.flags), "seconds": round(row.verdict.seconds, 1)}
-        for row in every
-    )  # fmt: skip
+    table = pd.DataFrame(_line(row) for row in every)
     last = ["total", "max", "by-hand pending", "flags", "seconds"]
     tasks = list(dict.fromkeys(task for row in every for task in row.points))
     table = table.reindex(columns=["student", "assignment", *tasks, *last])
-    return files.write_text(room.folder / "grades.csv", table.to_csv(index=False))
+    return files.write_text(room.folder / "grades.csv", table.map(_inert).to_csv(index=False))
+
+
+def _line(row: Row) -> dict:
+    """A line of grades.csv; what was not run has no points."""
+    points = {} if row.record.unrun else row.points
+    return {
+        "student": row.student, "assignment": row.assignment, **points,
+        "total": "not run" if row.record.unrun else row.total, "max": row.maximum,
+        "by-hand pending": " ".join(row.pending), "flags": "; ".join(row.record.flags),
+        "seconds": round(row.record.seconds, 1),
+    }  # fmt: skip
+
+
+def _inert(cell):
+    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def table(found: Iterable[Row]) -> str:
@@ -245,7 +269,7 @@ def table(found: Iterable[Row]) -> str:
     lines = [("assignment", "student", "points", "by hand", "flags")]
     lines += [
         (row.assignment, row.student, _points(row),
-         _waiting(row), "; ".join(row.verdict.flags) or "-")
+         _waiting(row), "; ".join(row.record.flags) or "-")
         for row in found
     ]  # fmt: skip
     widths = [max(len(line[k]) for line in lines) for k in range(4)]
@@ -255,8 +279,10 @@ def table(found: Iterable[Row]) -> str:
 
 
 def _points(row: Row) -> str:
+    if row.record.unrun:
+        return "not run"
     told = f"{row.total:g} of {row.maximum:g}"
-    return f"{told} (tests: {row.verdict.earned:g})" if row.verdict.suspect else told
+    return f"{told} (tests: {row.record.earned:g})" if row.record.suspect else told
 
 
 def _waiting(row: Row) -> str:

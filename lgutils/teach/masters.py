@@ -1,5 +1,7 @@
 """The instructor's masters of the assignments, and the tasks in them."""
 
+import contextlib
+import symtable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -106,4 +108,16 @@ def tasks_of(book) -> dict[str, Task]:
             meta = cell.metadata.nbgrader
             manual = utils.is_solution(cell) or cell.cell_type != "code"
             found[meta.grade_id] = Task(float(meta.points), manual, index)
+    return found
+
+
+def defined_in(book) -> set[str]:
+    """Names that the code cells of a master define, e.g. the function that is asked for."""
+    found = set()
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            with contextlib.suppress(SyntaxError):  # magics
+                for symbol in symtable.symtable(cell.source, "cell", "exec").get_symbols():
+                    if symbol.is_assigned() or symbol.is_imported():
+                        found.add(symbol.get_name())
     return found

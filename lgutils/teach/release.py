@@ -53,6 +53,29 @@ def _release(room: Classroom, name: str) -> Path:
     return files.write_text(path, nbformat.writes(book) + "\n")
 
 
+def released(room: Classroom, name: str) -> None:
+    """Check that the gradebook knows an assignment with the tasks that its master has now.
+
+    Raises:
+        UserError: it was not released, or has changed since.
+    """
+    from nbgrader.api import MissingEntry
+
+    from lgutils.teach.masters import tasks
+
+    with room.gradebook() as book:
+        try:
+            known = {c.name: c.max_score for c in book.find_notebook(name, name).grade_cells}
+        except MissingEntry:
+            raise UserError(
+                f"{name} was not released from {room.folder}. Run `lgutils teach release {name}` first."
+            ) from None
+    if known != {task: float(t.points) for task, t in tasks(room.masters[name]).items()}:
+        raise UserError(
+            f"The tasks of {name} changed after it was released. Run `lgutils teach release {name}`."
+        )
+
+
 def _reason(name: str, folder: Path, done: Mapping) -> str:
     told = f"{done.get('error') or ''}\n{done.get('log') or ''}"
     if "submissions associated" in told:

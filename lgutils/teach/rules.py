@@ -8,10 +8,12 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from os import fspath, getcwd, getpid, lstat, stat, walk, write
-from os.path import basename, join, normpath, realpath
+from os.path import basename, dirname, join, normpath, realpath
+from stat import S_ISDIR
 
-GUARD = "assert 0 > 1, 'guard "  # start of the cell that must fail
+PREFIX = "lgutils-grade-"  # of the folders of all kernels
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NEAR = ("localhost", "127.0.0.1", "::1")
 PROCESS = (
@@ -20,30 +22,33 @@ PROCESS = (
 )  # fmt: skip
 # Libraries ask these where other libraries lie (`ctypes.util.find_library`), and do without the answer.
 HELPERS = ("ldconfig", "gcc", "cc", "objdump", "ld", "uname")
-SESSION = ("input", "_", "exit", "quit", "display", "get_ipython", "open")  # Jupyter has its own
-OPENING = (
-    "open",
-    "sqlite3.connect",
-    "os.listdir",
-    "os.scandir",
-    "os.chdir",
-    "os.symlink",
-    "os.link",
-)
+OPENING = ("open", "os.listdir", "os.scandir", "os.chdir", "os.symlink", "os.link")
 CHANGING = (
     "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.chown", "os.utime",
 )  # fmt: skip
 
 
-def install(channel: int, home: str, cache: str, closed: list[str], names: dict) -> None:
+def reporter(channel: int) -> Callable[[str, str], None]:
+    """A function that writes a kind and a sentence to a file descriptor, as a JSON line."""
+
+    def report(kind: str, sentence: str) -> None:
+        # One write of less than PIPE_BUF bytes: lines of several threads do not mix.
+        write(channel, json.dumps([kind, sentence[:500]]).encode() + b"\n")
+
+    return report
+
+
+def install(
+    report: Callable[[str, str], None], home: str, cache: str, closed: list[str], compiled: Callable
+) -> None:
     """Install the audit hook; it cannot be removed.
 
     Args:
-        channel: open file descriptor; each refusal is written there as a JSON line [kind, sentence].
+        report: is told kind and sentence of each refusal.
         home: the notebook's own folder, where it may write.
         cache: lgutils' cache; new files may be written there, old ones not changed.
-        closed: folders in which nothing may be opened or listed.
-        names: the notebook's global names, for putting redefined builtins back.
+        closed: folders and files in which nothing may be opened or listed.
+        compiled: rule for code that is read; see `guard`.
     """
 
     def refuse(kind: str, sentence: str) -> None:
@@ -51,12 +56,8 @@ def install(channel: int, home: str, cache: str, closed: list[str], names: dict)
             report(kind, sentence)
         raise PermissionError(sentence)
 
-    def report(kind: str, sentence: str) -> None:
-        # One write of less than PIPE_BUF bytes: lines of several threads do not mix.
-        write(channel, json.dumps([kind, sentence[:500]]).encode() + b"\n")
-
     rules = {**_files(refuse, home, cache, closed), **_network(refuse), **_processes(refuse)}
-    rules["compile"] = _restorer(report, names)
+    rules["compile"] = compiled
 
     def hook(event, args):
         rule = rules.get(event)
@@ -83,33 +84,27 @@ def _end(path: str) -> str:
 def _files(refuse, home: str, cache: str, closed: list[str]) -> dict:
     """Rules for opening, listing and changing files; files are known by place and by identity."""
     roots = tuple(join(realpath(root), "") for root in closed)
-    secret = _identities(roots)
-    shared = _identities((cache,))
-    writable = (join(home, ""), join(cache, ""), "/dev/")
-    process = re.compile(r"/proc/(\d+)/|/proc/(?:self|thread-self)/.*mem$").match
+    own, kernels = join(home, ""), join(dirname(home), PREFIX)
+    secret, shared = _identities(roots), _identities((cache,))
+    writable = (own, join(cache, ""), "/dev/null/")
+    process = re.compile(r"/proc/(\d+)/").match
+    opened = set()  # folders that the notebook has opened: a path may start there (`dir_fd`)
 
-    def full(path: str) -> str:
-        return normpath(path if path[:1] == "/" else getcwd() + "/" + path)
-
-    def identity(path: str):
-        try:
-            found = stat(path)
-        except (OSError, ValueError):
-            return None
-        return found.st_dev, found.st_ino
-
-    def reading(path: str) -> None:
-        place = full(path)
-        if (place + "/").startswith(roots) or identity(path) in secret:
-            refuse(
-                "solution", f"This notebook may not read {_end(path)}: it is closed while grading."
-            )
+    def reading(event: str, path: str, quiet: bool) -> None:
+        place = _plain(path)
+        kind = "quiet" if quiet else "solution"
+        if event == "open" and (about := _stat(path)) and S_ISDIR(about.st_mode):
+            opened.add(place)
+        other = place.startswith(kernels) and not (place + "/").startswith(own)
+        if other or (place + "/").startswith(roots) or _identity(path) in secret:
+            refuse(kind, f"This notebook may not read {_end(path)}: it is closed while grading.")
         other = process(place)
-        if other and other.group(1) != str(getpid()):
-            refuse("solution", f"This notebook may not look into other processes ({path}).")
+        memory = place.startswith("/proc/") and place.endswith("/mem")
+        if memory or (other and other.group(1) != str(getpid())):
+            refuse(kind, f"This notebook may not look into processes ({path}).")
 
     def changing(path: str) -> None:
-        if not (full(path) + "/").startswith(writable) or identity(path) in shared:
+        if not (_plain(path) + "/").startswith(writable) or _identity(path) in shared:
             refuse("write", f"This notebook may write only in its own folder, not to {_end(path)}.")
 
     def writes(event, args, path) -> bool:
@@ -117,26 +112,44 @@ def _files(refuse, home: str, cache: str, closed: list[str]) -> dict:
             flags = args[2] if len(args) > 2 else 0
             return isinstance(flags, int) and bool(flags & WRITING)
         if event == "os.mkdir":
-            return identity(path) is None
+            return _identity(path) is None
         return event in CHANGING or event in ("os.link", "os.symlink")
 
     def rule(event, args):
-        for path in map(
-            _text, args[:2] if event in ("os.link", "os.symlink", "os.rename") else args[:1]
-        ):
-            if path is None:
+        quiet = event == "open" and args[1:2] == ("guard",)  # as `guard.PROBE`
+        count = 2 if event in ("os.link", "os.symlink", "os.rename") else 1
+        for given in map(_text, args[:count]):
+            if given is None:
                 continue
-            if event in OPENING:
-                reading(path)
-            if writes(event, args, path):
-                changing(path)
+            for path in dict.fromkeys(join(folder, given) for folder in (getcwd(), *opened)):
+                if event in OPENING:
+                    reading(event, path, quiet)
+                if writes(event, args, path):
+                    changing(path)
 
     return dict.fromkeys((*OPENING, *CHANGING), rule)
 
 
+def _plain(path: str) -> str:
+    """An absolute path without `..`, and with one slash where there were several."""
+    return "/" + normpath(path).lstrip("/")
+
+
+def _stat(path: str):
+    try:
+        return stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _identity(path: str):
+    about = _stat(path)
+    return about and (about.st_dev, about.st_ino)
+
+
 def _identities(roots) -> frozenset:
-    """Device and number of each folder and file below some folders."""
-    found = set()
+    """Device and number of some folders or files, and of everything below them."""
+    found = {_identity(root.rstrip("/")) for root in roots} - {None}
     for root in roots:
         for folder, _, files in walk(root):
             for path in (folder, *(join(folder, name) for name in files)):
@@ -185,13 +198,12 @@ def _network(refuse) -> dict:
 
 
 def _processes(refuse) -> dict:
-    """Rules against other programs, signals to them, wider limits, and stepping through the tests."""
+    """Rules against other programs, signals to them, wider limits, and taking the seal off."""
 
     def start(event, args):
         what = _text(args[0]) if args else None
         kind = "quiet" if basename(what or "") in HELPERS else "process"
-        which = f" ({what})" if what else ", as lines with ! do"
-        refuse(kind, f"This notebook may not start other programs while grading{which}.")
+        refuse(kind, f"This notebook may not start other programs while grading ({what or event}).")
 
     def signal(event, args):
         if args[0] != getpid():
@@ -201,11 +213,25 @@ def _processes(refuse) -> dict:
         refuse("process", "This notebook may not change its limits.")
 
     def trace(event, args):
-        refuse("seal", "This notebook may not trace the code that is run (sys.settrace).")
+        refuse("process", "This notebook may not trace the code that is run (sys.settrace).")
+
+    def inspect(event, args):
+        refuse("seal", "This notebook may not search the objects of the kernel (gc).")
+
+    def database(event, args):  # one that is open can attach any other without an event
+        refuse("write", "This notebook may not open databases (sqlite3) while grading.")
+
+    def share(event, args):  # not counted by the limit of memory
+        if args[0] == -1:
+            refuse("write", "This notebook may not make shared memory (mmap).")
 
     _close_back_door(start)
     rules = dict.fromkeys(PROCESS, start) | dict.fromkeys(("os.kill", "os.killpg"), signal)
-    return rules | {"resource.setrlimit": limit, "resource.prlimit": limit, "sys.settrace": trace}
+    rules |= dict.fromkeys(("gc.get_objects", "gc.get_referrers", "gc.get_referents"), inspect)
+    return rules | {
+        "resource.setrlimit": limit, "resource.prlimit": limit, "sys.settrace": trace,
+        "sqlite3.connect": database, "mmap.__new__": share,
+    }  # fmt: skip
 
 
 def _close_back_door(start) -> None:
@@ -220,37 +246,3 @@ def _close_back_door(start) -> None:
     for module in (subprocess, sys.modules.get("multiprocessing.util")):
         if hasattr(module, "_fork_exec"):
             module._fork_exec = fork_exec
-
-
-def _restorer(report, names: dict):
-    """A rule that puts redefined builtins back when the guard, sent before a test, is compiled."""
-    live = _live()
-    original = {name: value for name, value in live.items() if name not in SESSION}
-    started = {name: names[name] for name in original if name in names}
-
-    def restore(event, args):
-        source = args[0]
-        text = source if isinstance(source, str | bytes) else b""
-        if not text.startswith(GUARD if isinstance(text, str) else GUARD.encode()):
-            return
-        changed = [name for name, value in original.items() if live.get(name) is not value]
-        live.update({name: original[name] for name in changed})
-        hidden = [
-            name for name in original
-            if name in names and names[name] is not started.get(name) and callable(names[name])
-        ]  # fmt: skip
-        for name in hidden:
-            del names[name]
-        names.update({name: started[name] for name in hidden if name in started})
-        if changed or hidden:
-            which = ", ".join(sorted({*changed, *hidden}))
-            report(
-                "builtins", f"Python's own {which} was redefined; it was put back before the tests."
-            )
-
-    return restore
-
-
-def _live() -> dict:
-    """The namespace of builtins that everybody uses (here `builtins` may be a private copy)."""
-    return vars(sys.modules["builtins"])

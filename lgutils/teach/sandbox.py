@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -16,8 +17,11 @@ from pathlib import Path
 
 from lgutils import files
 from lgutils.errors import UserError
+from lgutils.teach.rules import PREFIX
 
 SUSPECT = ("solution", "network", "seal")
+KINDS = (*SUSPECT, "process", "write", "output", "builtins")
+OLD = 86_400  # seconds; a kernel's folder of yesterday is one that a killed grader left
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,18 @@ class Ran:
     seconds: float = 0.0
 
     def flag(self, sentence: str, kind: str = "") -> None:
-        """Note a sentence once (twenty at most), and whether it is of a suspicious kind."""
-        if sentence not in self.flags and len(self.flags) < 20:
+        """Note a sentence once, and whether it is of a suspicious kind: for these there is more room."""
+        if sentence not in self.flags and len(self.flags) < (40 if kind in SUSPECT else 20):
             self.flags.append(sentence)
         self.suspect |= kind in SUSPECT
 
 
 def execute(
     book,
-    tests: Collection[int],
+    ours: Collection[int],
     *,
     closed: Sequence[Path] = (),
+    kept: Collection[str] = (),
     limits: Limits | None = None,
     stop: threading.Event | None = None,
 ) -> Ran:
@@ -77,8 +82,10 @@ def execute(
 
     Args:
         book: changed in place: outputs and execution counts are filled in.
-        tests: indices of the test cells; a cell that must fail is sent before each.
-        closed: folders in which it may open nothing.
+        ours: indices of the master's own cells; a cell that must fail is sent before each, and they mean
+            Python's builtins whatever the notebook calls by these names.
+        closed: folders in which it may open nothing, and files.
+        kept: builtins that the master defines itself.
         limits: None for the defaults.
         stop: when set, the kernel is killed.
     Returns:
@@ -92,12 +99,14 @@ def execute(
 
     limits, stop = limits or Limits(), stop or threading.Event()
     closed = _closed(closed)
+    files.cache_dir().mkdir(
+        parents=True, exist_ok=True
+    )  # a kernel may write in it, but not make it
     began, ran = time.perf_counter(), Ran()
-    home = Path(tempfile.mkdtemp(prefix="lgutils-grade-")).resolve()
+    home = _home()
+    config = _config(home, closed, kept, limits)
     try:
-        _in_thread(
-            lambda: asyncio.run(_session(book, tests, home, closed, limits, ran, stop)), stop
-        )
+        _in_thread(lambda: asyncio.run(_session(book, ours, config, limits, ran, stop)), stop)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     for index, cell in enumerate(book.cells):
@@ -105,6 +114,25 @@ def execute(
             settle(cell, ran.errors.setdefault(index, "not run: the kernel had ended before"))
     ran.seconds = time.perf_counter() - began
     return ran
+
+
+def _home() -> Path:
+    """A new folder for a kernel; what graders that were killed left is removed."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > OLD:
+                shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+
+
+def _config(home: Path, closed, kept, limits: Limits) -> dict:
+    """What the seal must know, but for the channel."""
+    return {
+        "home": str(home), "cache": str(files.cache_dir().resolve()), "closed": closed,
+        "kept": sorted(kept), "cpu_seconds": 2 * limits.total_seconds + 10,
+        "memory_gb": limits.memory_gb, "output_mb": limits.output_mb, "file_mb": limits.file_mb,
+    }  # fmt: skip
 
 
 def _closed(folders: Sequence[Path]) -> list[str]:
@@ -116,7 +144,7 @@ def _closed(folders: Sequence[Path]) -> list[str]:
                     f"The folder {folder} must be closed to students, but {needed} lies in it. "
                     "Keep submissions in a folder of their own."
                 )
-    return [str(folder) for folder in found if folder.is_dir()]
+    return [str(folder) for folder in found if folder.exists()]
 
 
 def _in_thread(work, stop: threading.Event) -> None:
@@ -141,26 +169,22 @@ def _in_thread(work, stop: threading.Event) -> None:
         raise problem[0]
 
 
-async def _session(book, tests, home: Path, closed, limits: Limits, ran: Ran, stop) -> None:
+async def _session(book, ours, config: dict, limits: Limits, ran: Ran, stop) -> None:
     from lgutils.teach.client import sealed
 
     reading, channel = os.pipe()
     ear = _Ear(reading, ran)
-    config = {
-        "channel": channel, "home": str(home), "cache": str(files.cache_dir().resolve()),
-        "closed": closed, "cpu_seconds": 2 * limits.total_seconds + 10, "memory_gb": limits.memory_gb,
-        "output_mb": limits.output_mb, "file_mb": limits.file_mb,
-    }  # fmt: skip
-    client = sealed(book, config)
+    home = config["home"]
     try:
-        start = {"env": _environment(home), "cwd": str(home), "pass_fds": (channel,)}
+        client = sealed(book, {**config, "channel": channel})
+        start = {"env": _environment(Path(home)), "cwd": home, "pass_fds": (channel,)}
         try:
             async with client.started(**start):
                 os.close(channel)
                 channel = -1
                 watcher = asyncio.create_task(_watch(client, ran, stop, ear))
                 try:
-                    await _cells(client, tests, limits, ran)
+                    await _cells(client, ours, ear, limits, ran)
                     ear.check(client)
                 finally:
                     watcher.cancel()
@@ -175,7 +199,7 @@ async def _session(book, tests, home: Path, closed, limits: Limits, ran: Ran, st
         ear.close()
 
 
-async def _cells(client, tests, limits: Limits, ran: Ran) -> None:
+async def _cells(client, ours, ear: "_Ear", limits: Limits, ran: Ran) -> None:
     """Run the cells one after the other until the time is over or the kernel has ended."""
     ends = time.monotonic() + limits.total_seconds
     for index, cell in enumerate(client.nb.cells):
@@ -187,16 +211,26 @@ async def _cells(client, tests, limits: Limits, ran: Ran) -> None:
             return
         name = cell.metadata.get("nbgrader", {}).get("grade_id", f"number {index + 1}")
         try:
-            if index in tests and not await client.guard(index):
-                ran.flag("assertions had no effect in this notebook: it was tampered with", "seal")
-            ran.errors[index], late = await client.step(index, min(limits.cell_seconds, left))
+            if index in ours:
+                await _guard(client, index, ear, ran)
+            seconds = min(limits.cell_seconds, left)
+            ran.errors[index], late = await client.step(index, seconds, index not in ours)
         except Exception as error:  # nothing that a kernel sends may stop the grading
             why = client.killed or _why(error)
             ran.errors[index] = f"{why} in cell {name}"
             ran.flag(f"{why} in cell {name}; later cells were not run")
             return
         if late:
-            ran.flag(f"cell {name} was stopped after {min(limits.cell_seconds, left):.3g} s")
+            ran.flag(f"cell {name} was stopped after {seconds:.3g} s")
+
+
+async def _guard(client, index: int, ear: "_Ear", ran: Ran) -> None:
+    """Before a cell of the master: assertions must fail, and what is closed must be refused."""
+    word = secrets.token_hex(8)
+    if not await client.guard(index, word):
+        ran.flag("assertions had no effect in this notebook: it was tampered with", "seal")
+    elif not await ear.heard(word):
+        ran.flag("nothing was refused any more in this notebook: it was tampered with", "seal")
 
 
 def _why(error: Exception) -> str:
@@ -224,6 +258,7 @@ class _Ear:
 
     def __init__(self, source: int, ran: Ran):
         self.ended, self.ready = False, threading.Event()
+        self._words: set[str] = set()
         self._source, self._ran = source, ran
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -241,8 +276,18 @@ class _Ear:
     def _note(self, kind: str, sentence: str) -> None:
         if kind == "ready":
             self.ready.set()
-        else:
+        elif kind == "guard":
+            self._words.add(sentence)
+        elif kind in KINDS:
             self._ran.flag(re.sub(r"[^ -~]", "?", sentence), kind)
+
+    async def heard(self, word: str) -> bool:
+        """Whether the seal said a guard's word, at once or within two seconds."""
+        for _ in range(100):
+            if word in self._words:
+                return True
+            await asyncio.sleep(0.02)
+        return False
 
     def check(self, client) -> None:
         """Flag a kernel that lives, but whose seal can no longer report or never did."""

@@ -52,34 +52,48 @@ class Stream(OutStream):
 
 
 def main() -> None:
-    """Run a kernel; the first argument is a JSON object made by `sandbox`."""
-    config = json.loads(sys.argv.pop(1))
+    """Run a kernel; `seal.json` in the working folder, made by `sandbox`, says how."""
+    file = Path("seal.json")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.unlink()
     from ipykernel.kernelapp import IPKernelApp
 
     os.set_inheritable(config["channel"], False)
-    _tell_about_output(config)
+    rules, guard = _private("rules.py"), _private("guard.py")
+    report = rules["reporter"](config["channel"])
+    Stream.limit = int(config["output_mb"] * 1e6)
+    Stream.told = staticmethod(lambda sentence: report("output", sentence))
     app = IPKernelApp.instance(
         outstream_class="lgutils.teach.seal.Stream", capture_fd_output=False, log_level=50
     )
-    app.initialize(sys.argv[1:])
+    app.initialize([*sys.argv[1:], "--HistoryManager.enabled=False"])
     del sys.argv[1:]
+    _no_programs(app.shell, report)
     _cut_messages(app.session, Stream.limit)
     _limit(config)
-    rules = _private(Path(__file__).with_name("rules.py"))
-    rules["install"](
-        config["channel"], config["home"], config["cache"], config["closed"], app.shell.user_ns
-    )
-    os.write(config["channel"], b'["ready", ""]\n')
+    closed = [*config["closed"], f"{Path(config['home']).parent / rules['PREFIX']}probe"]
+    restore = guard["restorer"](report, app.shell, closed[0], config["kept"])
+    rules["install"](report, config["home"], config["cache"], closed, restore)
+    report("ready", "")
     app.start()
 
 
-def _tell_about_output(config: dict) -> None:
-    Stream.limit = int(config["output_mb"] * 1e6)
-    Stream.told = staticmethod(
-        lambda sentence: os.write(
-            config["channel"], json.dumps(["output", sentence]).encode() + b"\n"
+def _no_programs(shell, report: Callable[[str, str], None]) -> None:
+    """Lines with ! and %pip do nothing and say so, and the rest of their cell goes on."""
+    from IPython.utils.text import SList
+
+    def system(command: str) -> None:
+        short = command.replace(sys.executable, "python")[:100]
+        report(
+            "process", f"This notebook may not start other programs, as lines with ! do ({short})."
         )
-    )
+        print("not run while grading")
+
+    def getoutput(command: str, *args, **kwargs) -> SList:
+        system(command)
+        return SList()
+
+    shell.system, shell.getoutput = system, getoutput
 
 
 def _cut_messages(session, limit: int) -> None:
@@ -102,8 +116,9 @@ def _cut_messages(session, limit: int) -> None:
     session.send = limited
 
 
-def _private(path: Path) -> dict:
-    """Run a module's source with its own copy of the builtins; it is not in `sys.modules`."""
+def _private(name: str) -> dict:
+    """Run a module beside this one with its own copy of the builtins; it is not in `sys.modules`."""
+    path = Path(__file__).with_name(name)
     names = {"__name__": path.stem, "__builtins__": vars(builtins).copy()}
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
     return names

@@ -48,6 +48,16 @@ def deal_roles(classes, sizes, seed):
 """,
             "the seed must decide",
         ),
+        "a slice of an array for a copy": (
+            """
+def deal_roles(classes, sizes, seed):
+    mixed = classes[:]
+    np.random.default_rng(seed).shuffle(mixed)
+    parts = np.split(np.asarray(mixed), np.cumsum(list(sizes.values()))[:-1])
+    return {role: tuple(part.tolist()) for role, part in zip(sizes, parts)}
+""",
+            "was changed",
+        ),
         "shuffled in place": (
             """
 def deal_roles(classes, sizes, seed):
@@ -171,12 +181,48 @@ def draw_task(labels, held_out, classes, n_way, k_shot, n_test, seed):
         "images in the order of the file": (
             """
 def draw_task(labels, held_out, classes, n_way, k_shot, n_test, seed):
-    chosen = np.random.default_rng(seed).permutation(classes)[:n_way]
-    rows = 24 * chosen[:, None] + np.arange(24)
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(classes)[:n_way]
+    rows = rng.permuted(24 * chosen[:, None] + np.arange(24), axis=1)
     free, held = (rows[~held_out[rows]].reshape(n_way, -1), rows[held_out[rows]].reshape(n_way, -1))
     return tuple(chosen.tolist()), free[:, :k_shot], held[:, :n_test]
 """,
-            "out of bounds",
+            "in whatever order",
+        ),
+        "the first images of each class": (
+            """
+def draw_task(labels, held_out, classes, n_way, k_shot, n_test, seed):
+    chosen = np.random.default_rng(seed).permutation(classes)[:n_way]
+    shots = [np.flatnonzero((labels == c) & ~held_out)[:k_shot] for c in chosen]
+    tests = [np.flatnonzero((labels == c) & held_out)[:n_test] for c in chosen]
+    return tuple(chosen.tolist()), np.stack(shots), np.stack(tests)
+""",
+            "must draw the images too",
+        ),
+        "the first test images of each class": (
+            """
+def draw_task(labels, held_out, classes, n_way, k_shot, n_test, seed):
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(classes)[:n_way]
+    free = [np.flatnonzero((labels == c) & ~held_out) for c in chosen]
+    tests = [np.flatnonzero((labels == c) & held_out)[:n_test] for c in chosen]
+    shots = np.stack([rng.permutation(rows)[:k_shot] for rows in free])
+    return tuple(chosen.tolist()), shots, np.stack(tests)
+""",
+            "tests: nine seeds",
+        ),
+        "test images without the seed": (
+            """
+def draw_task(labels, held_out, classes, n_way, k_shot, n_test, seed):
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(classes)[:n_way]
+    free = [np.flatnonzero((labels == c) & ~held_out) for c in chosen]
+    held = [np.flatnonzero((labels == c) & held_out) for c in chosen]
+    shots = np.stack([rng.permutation(rows)[:k_shot] for rows in free])
+    tests = np.stack([np.random.permutation(rows)[:n_test] for rows in held])
+    return tuple(chosen.tolist()), shots, tests
+""",
+            "other test images",
         ),
     },
     "nested_shots": {
@@ -278,13 +324,14 @@ def task_key(name, chosen, shots, tests):
 """,
             "has two keys",
         ),
-        "shape lost": (
+        "shots and tests in one list": (
             """
 def task_key(name, chosen, shots, tests):
-    rows = [np.ravel(part).tolist() for part in (chosen, shots, tests)]
-    return hashlib.sha256(json.dumps([name, *rows]).encode()).hexdigest()
+    rows = np.hstack([shots, tests]).tolist()
+    parts = [name, np.asarray(chosen).tolist(), rows]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 """,
-            "other classes",
+            "became a training image",
         ),
         "a short key": (
             """
@@ -373,6 +420,14 @@ def training_statistics(images, labels, held_out, classes):
     return pixels.mean((0, 2, 3)), pixels.var((0, 2, 3))
 """,
             "not a variance",
+        ),
+        "sample standard deviation": (
+            """
+def training_statistics(images, labels, held_out, classes):
+    pixels = images[np.isin(labels, classes) & ~held_out] / 255
+    return pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), ddof=1)
+""",
+            "not that of a sample",
         ),
     },
 }

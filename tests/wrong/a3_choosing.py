@@ -30,6 +30,14 @@ def lambda_slopes(z):
 """,
             "corners",
         ),
+        "flattened": (
+            """
+def lambda_slopes(z):
+    relu6 = [float(0 < v < 6) for v in z.ravel()]
+    return {"relu6": np.array(relu6), "softplus": special.expit(z)}
+""",
+            "any shape",
+        ),
     },
     "dead_pairs": {
         "only the floor": (
@@ -119,6 +127,14 @@ def layer_scores(trace, pairs):
 """,
             "One row for each seed",
         ),
+        "a quarter rounded down": (
+            """
+def layer_scores(trace, pairs):
+    means = trace[:, -max(1, trace.shape[1] // 4) :].mean(axis=1)
+    return np.stack([means[:, pairs[:, 0] == m].max(axis=1) for m in np.unique(pairs[:, 0])], 1)
+""",
+            "how many are the last quarter",
+        ),
     },
     "concordance": {
         "judges and things swapped": (
@@ -201,6 +217,24 @@ def above_control(runs, control):
     return [int(i) for i in np.flatnonzero(np.abs(gaps.mean(axis=0)) - half > 0)]
 """,
             "below the control",
+        ),
+        "an array": (
+            """
+def above_control(runs, control):
+    gaps = runs - control[:, None]
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps))
+    return np.flatnonzero(gaps.mean(axis=0) - half > 0)
+""",
+            "Return a list",
+        ),
+        "a mask": (
+            """
+def above_control(runs, control):
+    gaps = runs - control[:, None]
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps))
+    return list(gaps.mean(axis=0) - half > 0)
+""",
+            "positions, not True",
         ),
     },
     "choose_layers": {

@@ -254,6 +254,17 @@ def holm(p_values):
 """,
             "smallest of 4 becomes 0.02",
         ),
+        "rounded": (
+            """
+def holm(p_values):
+    corrected, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.get)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        corrected[name] = round(float(largest), 4)
+    return corrected
+""",
+            "is something rounded",
+        ),
         "in place": (
             """
 def holm(p_values):
@@ -324,6 +335,16 @@ def tasks_needed(effect, sd, power=0.8):
     return n
 """,
             "5 points with an SD of 4",
+        ),
+        "starts with three tasks": (
+            """
+def tasks_needed(effect, sd, power=0.8):
+    n = 3
+    while stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, math.sqrt(n) * effect / sd) < power:
+        n += 1
+    return n
+""",
+            "two tasks are enough",
         ),
         "power ignored": (
             """
@@ -400,6 +421,38 @@ def best_epoch_gain(accuracy, images, epochs, rng, draws=4000):
     return 100 * right.max(axis=1).mean() / 200 - accuracy
 """,
             "Do all three enter",
+        ),
+        "a generator of its own": (
+            """
+def best_epoch_gain(accuracy, images, epochs, rng, draws=4000):
+    right = np.random.default_rng(0).binomial(images, accuracy / 100, size=(draws, epochs))
+    return 100 * right.max(axis=1).mean() / images - accuracy
+""",
+            "use the generator that you are given",
+        ),
+        "no simulation": (
+            """
+def best_epoch_gain(accuracy, images, epochs, rng, draws=4000):
+    below = stats.binom.cdf(np.arange(images), images, accuracy / 100)
+    return 100 * (1 - below**epochs).sum() / images - accuracy
+""",
+            "use the generator that you are given",
+        ),
+        "a generator without a seed": (
+            """
+def best_epoch_gain(accuracy, images, epochs, rng, draws=4000):
+    right = np.random.default_rng().binomial(images, accuracy / 100, size=(draws, epochs))
+    return 100 * right.max(axis=1).mean() / images - accuracy
+""",
+            "The same seed gave different results",
+        ),
+        "4000 draws always": (
+            """
+def best_epoch_gain(accuracy, images, epochs, rng, draws=4000):
+    right = rng.binomial(images, accuracy / 100, size=(4000, epochs))
+    return 100 * right.max(axis=1).mean() / images - accuracy
+""",
+            "does `draws` enter",
         ),
     },
     "steps_until": {

@@ -21,7 +21,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lgutils.errors import UserError
-from lgutils.teach import assemble, client, grade, masters
+from lgutils.teach import assemble, client, ear, grade, masters, sandbox
 from lgutils.teach.grade import Limits
 
 QUICK = Limits(cell_seconds=3, total_seconds=40, memory_gb=1, output_mb=0.2, file_mb=2)
@@ -61,7 +61,7 @@ def make_master():
             check(
                 "double",
                 "assert double(START) == 6, 'double(3) is not twice 3'",
-                "assert double(5) == 10 and sum([double(1)]) == 2, 'another number is not doubled'",
+                "assert double(5) == 10 and sum([double(1)]) == max(abs(-2), 1), 'another number is not doubled'",
                 2,
             ),
             answer("triple", TRIPLE),
@@ -106,6 +106,23 @@ def edited(book, name: str, source: str | None = None, **metadata):
     return book
 
 
+def nameless(master: Path):
+    """Right answers in the released file, after a tool that drops the metadata of cells."""
+    book = assemble.stubs(nbformat.read(master, as_version=4))
+    for cell in book.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        cell.source = {"double_answer": DOUBLE, "triple_answer": TRIPLE, "why": ESSAY}.get(
+            name, cell.source
+        )
+        cell.metadata = {}
+    return book
+
+
+def ending(book, source: str):
+    book.cells.append(new_code_cell(source))
+    return book
+
+
 def twice(book, name: str):
     at = next(
         i
@@ -113,7 +130,7 @@ def twice(book, name: str):
         if c.metadata.get("nbgrader", {}).get("grade_id") == name
     )
     again = deepcopy(book.cells[at])
-    again.source, again["id"] = "pass", "again"
+    again.source, again["id"] = "def double(x):\n    return 0\n", "again"
     book.cells.insert(at + 1, again)
     return book
 
@@ -131,8 +148,44 @@ def notebooks(master: Path, elsewhere: Path) -> dict:
     swallow = "import time\nwhile True:\n    try:\n        time.sleep(9)\n    except KeyboardInterrupt:\n        pass"
     ignore = "import ast\nclass Deaf(ast.NodeTransformer):\n    def visit_Assert(self, node):\n        return ast.Pass()\nget_ipython().ast_transformers.append(Deaf())"
     close = "import os, stat\nfor i in range(3, 60):\n    try:\n        if stat.S_ISFIFO(os.fstat(i).st_mode):\n            os.close(i)\n    except OSError:\n        pass"
+    pipes = "import os, stat\nfor i in range(3, 60):\n    try:\n        if stat.S_ISFIFO(os.fstat(i).st_mode):\n            "
+    null = "os.dup2(os.open('/dev/null', os.O_WRONLY), i)\n    except OSError:\n        pass"
+    selective = ignore.replace(
+        "return ast.Pass()", "return node if 'guard' in ast.unparse(node) else ast.Pass()"
+    )
+    clear = "import subprocess\ntry:\n    subprocess.run(['ld'])\nexcept PermissionError as error:\n    step = error.__traceback__\n    while step:\n        step.tb_frame.f_locals.get('rules', {}).clear()\n        step = step.tb_next"
+    traceback = "for _ in range(300):\n    try:\n        raise ValueError('x' * 1900)\n    except ValueError:\n        get_ipython().showtraceback()"
+    from_folder = f"import os; at = os.open({str(elsewhere)!r}, os.O_RDONLY)"
+    up = os.path.relpath(master, elsewhere)
+    star = "def double(x):\n    return int(sum(array([[x], [x]]), axis=0)[0])\n"
     return {
         "right": handed_in(),
+        "displayhook": handed_in(double="def double(x):\n    import sys\n    sys.displayhook(2)\n"),
+        "database": handed_in(tried("import sqlite3; sqlite3.connect('x.db')")),
+        "history": handed_in("print(get_ipython().history_manager.db.execute('select 41 + 1').fetchall())"),
+        "arguments": handed_in("print(open('/proc/self/cmdline').read(), __import__('os').listdir('.'))"),
+        "reads by dir_fd": handed_in(tried(from_folder, f"os.open({up!r}, os.O_RDONLY, dir_fd=at)")),
+        "writes by dir_fd": handed_in(tried(from_folder, "os.open('made', os.O_WRONLY | os.O_CREAT, dir_fd=at)")),
+        "reads another": handed_in(tried(f"open({str(elsewhere / 'right.ipynb')!r}).read()")),
+        "reads a kernel": handed_in(tried("import os; open(os.path.dirname(os.environ['HOME']) + '/lgutils-grade-x/kernel.json')")),
+        "gc": handed_in(tried("import gc; gc.get_objects()")),
+        "rules cleared": handed_in(clear),
+        "another channel": handed_in(pipes + null),
+        "some asserts": handed_in(selective, double=wrong),
+        "numpy star": handed_in(double=f"from numpy import *\n{star}"),
+        "math star": handed_in("from math import *"),
+        "own max": handed_in("def max(a):\n    return 2 * a", double="def double(x):\n    return max(x)\n"),
+        "sum is a number": handed_in("sum = 0\nfor k in range(3):\n    sum += k"),
+        "all are numbers": handed_in("max = 3; abs = 2; all = []; int = 5"),
+        "pip": handed_in(double="!pip install x\nfiles = !ls\n%pip install y\n" + DOUBLE),
+        "nameless": nameless(master) if master.is_file() else None,
+        "foreign": new_notebook(cells=[new_code_cell("x = 1")]),
+        "mmap": handed_in(tried("import mmap; mmap.mmap(-1, 9_000_000)")),
+        "device": handed_in(tried("open('/dev/shm/lgutils-test', 'w')")),
+        "tracebacks": handed_in(traceback),
+        "In": ending(handed_in(), "print(In)"),
+        "own memory": handed_in(tried("import os; open(f'/proc/{os.getpid()}/mem')")),
+        "endless answer": handed_in(double="while True:\n    pass\n"),
         "wrong": handed_in(double=wrong),
         "hard-coded": handed_in(double="def double(x):\n    return 6\n"),
         "blank": assemble.stubs(make_master()),
@@ -212,6 +265,11 @@ def graded(master, kernels, tmp_path_factory) -> dict[str, grade.Graded]:
         return grade.folder(files, master, workers=2, limits=QUICK, progress=False)
 
 
+def printed(graded, name: str) -> str:
+    cells = graded[name].notebook.cells
+    return "".join(o.get("text", "") for c in cells for o in c.get("outputs", ()))
+
+
 def said(graded, name: str) -> str:
     return " | ".join(graded[name].flags)
 
@@ -229,8 +287,8 @@ def test_an_answered_question_waits_for_a_person_and_a_blank_one_does_not(graded
 def test_the_blank_release_gets_nothing_and_says_why(graded):
     assert graded["blank"].points == NONE
     assert graded["blank"].messages == {
-        "double": "NotImplementedError",
-        "triple": "NotImplementedError",
+        "double": "No answer was given.",
+        "triple": "No answer was given.",
     }
 
 
@@ -287,9 +345,9 @@ def test_an_edited_test_is_replaced(graded):
     assert "locked cell double was edited" in said(graded, "edited test")
 
 
-def test_of_a_doubled_cell_the_first_counts(graded):
-    assert graded["twice"].points == ALL
-    assert "came twice" in said(graded, "twice")
+def test_a_doubled_cell_is_told_and_its_second_copy_runs_too(graded):
+    assert graded["twice"].points == {**ALL, "double": 0}
+    assert "came twice: only the first is graded as such" in said(graded, "twice")
 
 
 def test_points_in_the_submission_are_not_believed(graded):
@@ -300,7 +358,7 @@ def test_points_in_the_submission_are_not_believed(graded):
     assert cells["triple"].metadata.nbgrader.points == 1
 
 
-@pytest.mark.parametrize("name", ["prints", "prints on", "displays", "many results"])
+@pytest.mark.parametrize("name", ["prints", "prints on", "displays", "many results", "tracebacks"])
 def test_endless_output_is_dropped_and_flagged_and_costs_nothing(graded, name):
     assert graded[name].points == ALL
     assert "the rest was dropped" in said(graded, name)
@@ -319,8 +377,12 @@ def test_a_huge_file_and_a_huge_array_fail_where_they_are_made(graded):
 
 
 @pytest.mark.parametrize(
-    "name", ["reads", "reads by a link", "reads by proc", "lists", "spies", "network", "socket"]
-)
+    "name",
+    [
+        "reads", "reads by a link", "reads by proc", "reads by dir_fd", "reads another",
+        "reads a kernel", "own memory", "lists", "spies", "network", "socket",
+    ],
+)  # fmt: skip
 def test_reaching_for_solutions_or_the_network_is_seen_though_the_error_was_hidden(graded, name):
     if "/proc" in str(notebooks(Path("/x"), Path("/x"))[name]) and sys.platform != "linux":
         pytest.skip("there is no /proc here")
@@ -330,13 +392,31 @@ def test_reaching_for_solutions_or_the_network_is_seen_though_the_error_was_hidd
     assert "This notebook may not" in said(graded, name)
 
 
-@pytest.mark.parametrize("name", ["no asserts", "trace", "closes"])
+@pytest.mark.parametrize(
+    "name", ["no asserts", "some asserts", "closes", "another channel", "gc", "rules cleared"]
+)
 def test_blinding_the_tests_is_suspect(graded, name):
     assert graded[name].suspect
     assert graded[name].points == NONE
 
 
-@pytest.mark.parametrize("name", ["program", "shell", "fork", "spawn", "outside", "limits"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "program",
+        "shell",
+        "pip",
+        "fork",
+        "spawn",
+        "outside",
+        "limits",
+        "trace",
+        "database",
+        "writes by dir_fd",
+        "mmap",
+        "device",
+    ],
+)
 def test_programs_forks_and_files_outside_are_refused_and_flagged_but_cost_nothing(graded, name):
     assert "This notebook may" in said(graded, name)
     assert graded[name].points == ALL
@@ -354,7 +434,50 @@ def test_a_question_to_the_keyboard_does_not_wait(graded):
 
 def test_redefined_builtins_are_put_back_before_the_tests(graded):
     assert graded["builtins"].points == ALL
-    assert "isinstance, sum was redefined" in said(graded, "builtins")
+    assert "Python's own sum was redefined" in said(graded, "builtins")
+
+
+@pytest.mark.parametrize(
+    "name", ["numpy star", "math star", "own max", "sum is a number", "all are numbers"]
+)
+def test_tests_mean_pythons_builtins_and_answers_their_own_names(graded, name):
+    assert (graded[name].points, graded[name].flags) == (ALL, ())
+
+
+def test_a_result_before_the_error_is_no_partial_credit(graded):
+    assert graded["displayhook"].points == {**ALL, "double": 0}
+
+
+def test_no_database_is_open_in_the_session(graded):
+    assert "42" not in printed(graded, "history")
+
+
+def test_the_kernels_arguments_and_folder_do_not_say_what_is_closed(graded, master):
+    assert str(master.parent) not in printed(graded, "arguments")
+    assert "seal.json" not in printed(graded, "arguments")
+
+
+def test_a_line_for_the_shell_says_that_it_did_not_run(graded):
+    assert "not run while grading" in printed(graded, "pip")
+
+
+def test_cells_without_names_are_known_by_their_ids(graded):
+    assert (graded["nameless"].points, graded["nameless"].flags) == (ALL, ())
+
+
+def test_a_notebook_of_something_else_is_told_in_one_sentence(graded):
+    assert graded["foreign"].flags == ("no cell of this assignment was found",)
+    assert graded["foreign"].points == NONE
+
+
+def test_the_history_of_inputs_does_not_hold_the_tests(graded):
+    assert "return 2 * x" in printed(graded, "In")
+    assert "another number" not in printed(graded, "In")
+
+
+def test_an_error_in_the_answers_own_cell_is_told_as_such(graded):
+    assert graded["syntax"].messages["double"].startswith("in your answer cell: SyntaxError")
+    assert graded["endless answer"].messages["double"] == "your answer cell was stopped after 3 s"
 
 
 @pytest.mark.parametrize("name", ["AssertionError", "no errors"])
@@ -491,3 +614,86 @@ def test_a_failed_cell_without_an_error_output_gets_one():
     cell = new_code_cell("assert False")
     client.settle(cell, "not run")
     assert cell.outputs[0].evalue == "not run"
+
+
+def test_a_kernel_that_does_not_start_is_tried_again_and_is_not_the_students_fault(
+    master, tmp_path, monkeypatch
+):
+    nbformat.write(handed_in(), tmp_path / "mine.ipynb")
+    calls, real = [], sandbox.execute
+
+    def failing(times):
+        def execute(*args, **how):
+            calls.append(1)
+            if len(calls) <= times:
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            return real(*args, **how)
+
+        return execute
+
+    monkeypatch.setattr(sandbox, "execute", failing(1))
+    done = grade.run(master, tmp_path / "mine.ipynb", QUICK)
+    assert (done.points, done.unrun, len(calls)) == (ALL, False, 2)
+    calls.clear()
+    monkeypatch.setattr(sandbox, "execute", failing(9))
+    done = grade.run(master, tmp_path / "mine.ipynb", QUICK)
+    assert (done.points, done.unrun, len(calls)) == (NONE, True, 2)
+    assert "Kernel died" in done.flags[0]
+
+
+def test_the_cache_is_made_where_there_is_none_yet(master, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.delenv("LGUTILS_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    keep = "from lgutils import files\nfiles.write_text(files.cache_dir() / 'made' / 'x', 'y')"
+    nbformat.write(handed_in(double=f"{keep}\n{DOUBLE}"), tmp_path / "mine.ipynb")
+    done = grade.run(master, tmp_path / "mine.ipynb", QUICK)
+    assert (done.points, done.flags) == (ALL, ())
+
+
+def test_a_builtin_that_the_assignment_asks_for_is_the_students(tmp_path):
+    (tmp_path / "own").mkdir()
+    book = new_notebook(
+        cells=[
+            answer("sum", "def sum(x):\n    return 5\n"),
+            check("sum", "assert sum([1]) == 5", "assert max(1, 2) == 2", 1),
+        ]
+    )
+    nbformat.write(book, tmp_path / "own" / "own.ipynb")
+    assert grade.grade(*[tmp_path / "own" / "own.ipynb"] * 2, QUICK) == {"sum": 1}
+
+
+def test_too_many_cells_are_not_read(tmp_path):
+    (tmp_path / "mine.ipynb").write_text(json.dumps({"cells": [{}] * 2001}))
+    with pytest.raises(assemble.Unreadable, match="2001 cells"):
+        assemble.read(tmp_path / "mine.ipynb")
+
+
+def test_only_known_kinds_are_noted_and_suspicious_ones_have_room_left():
+    ran = ear.Ran()
+    source, channel = os.pipe()
+    hearing = ear.Ear(source, ran)
+    lines = [
+        ["x", "=HYPERLINK(1)"],
+        *(["write", f"file {i}"] for i in range(30)),
+        ["solution", "s"],
+    ]
+    os.write(channel, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    os.close(channel)
+    hearing.close()
+    assert ran.flags == [*(f"file {i}" for i in range(20)), "s"]
+    assert ran.suspect
+
+
+def test_folders_that_a_killed_grader_left_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, age in (("lgutils-grade-old", 2 * sandbox.OLD), ("lgutils-grade-new", 0), ("mine", 2 * sandbox.OLD)):  # fmt: skip
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    home = sandbox._home()
+    assert {path.name for path in tmp_path.iterdir()} == {"lgutils-grade-new", "mine", home.name}
+
+
+def test_a_long_path_for_the_kernel_falls_back_to_ports(tmp_path):
+    assert client._sockets(Path("/short/kernel.json"))["transport"] == "ipc"
+    assert client._sockets(Path("/", "long" * 30, "kernel.json")) == {}

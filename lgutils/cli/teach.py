@@ -65,7 +65,9 @@ def grade(
         print(line, file=sys.stderr)
     print(f"Written: {folder}/grades.csv and {folder}/autograded/.")
     if unrun := sum(row.record.unrun for row in done):
-        print(f"{unrun} submissions could not be run on this computer: run the same command again.")
+        print(
+            f"Not run, as this computer could not start them: {unrun}. Run the same command again."
+        )
     if waiting := sum(bool(row.pending) for row in done):
         print(
             f"{waiting} submissions wait for points by hand: cd {folder} && jupyter lab, menu Nbgrader, "

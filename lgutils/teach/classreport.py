@@ -16,12 +16,11 @@ from matplotlib.ticker import MaxNLocator
 from lgutils import __version__, figures, page
 from lgutils.errors import UserError
 from lgutils.teach.classroom import enter
-from lgutils.teach.gradebook import Record, Row, rows
+from lgutils.teach.gradebook import UNANSWERED, Record, Row, rows
 from lgutils.train import Score
 
 MESSAGES = 2  # of a task, the most frequent ones
 LENGTH = 160  # characters of a message
-UNANSWERED = "No answer was given."  # the message of a task that was left as handed out
 
 
 def report(

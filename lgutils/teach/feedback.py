@@ -26,8 +26,9 @@ CONTENTS = re.compile(
 STYLE = """
 img { max-width: 100%; height: auto; }
 table { display: block; overflow-x: auto; }
-div#notebook { overflow-wrap: anywhere; }
-.table td { min-width: 5em; }
+div#notebook { overflow-wrap: break-word; }
+.table td { overflow-wrap: anywhere; min-width: 5em; }
+.table td:first-child { min-width: 8em; }
 .table td:last-child { min-width: 11em; }
 div.nbgrader_cell .panel-heading { height: auto; overflow: hidden; }
 @media (max-width: 540px) { .container, .panel-body { padding: 0 2px; } }
@@ -142,7 +143,7 @@ def _summary(row: Row, comments: Mapping[str, str]) -> str:
     """A table of the tasks, as HTML in which everything is escaped."""
     head = "<tr><th>task</th><th>points</th><th>what the tests or the teacher said</th></tr>"
     body = "".join(
-        f'<tr><td><a href="#{_text(task)}">{_text(task)}</a></td>'
+        f'<tr><td><a href="#{_text(task)}">{_text(task).replace("_", "_<wbr>")}</a></td>'
         f"<td>{points:g} of {row.most[task]:g}</td>"
         f"<td>{_text(_said(row, task, comments))}</td></tr>"
         for task, points in row.points.items()

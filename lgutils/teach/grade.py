@@ -116,7 +116,7 @@ def _words(book, index: int, errors: Mapping[int, str]) -> str:
     """What to tell about a failed task: its test's words, or what went wrong in the answer's own cell."""
     utils, error = masters.nbgrader_utils(), errors[index]
     if error.startswith("NameError"):
-        before = [at for at in range(index) if utils.is_solution(book.cells[at])]
+        before = [at for at in range(index) if at in errors and utils.is_solution(book.cells[at])]
         answer = errors.get(before[-1], "") if before else ""
         if answer.startswith("stopped after"):
             return f"your answer cell was {answer}"

@@ -14,6 +14,7 @@ from lgutils.errors import UserError, unknown
 from lgutils.teach.classroom import Classroom, enter
 from lgutils.teach.release import released
 
+UNANSWERED = "No answer was given."  # the message of a task that was left as handed out
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet's formula starts with
 
 
@@ -160,20 +161,24 @@ def _enter(book, name: str, student: str, graded, handed_in) -> None:
     book.update_or_create_student(student)
     with book.db.no_autoflush:  # else sqlalchemy warns of what nbgrader links a line later
         submission = book.update_or_create_submission(name, student, timestamp=handed_in)
+    left = set(graded.pending) - _unanswered(graded)
     for grade in submission.notebooks[0].grades:
-        pending = graded.unrun or (grade.name in graded.pending and not _blank(graded, grade.name))
+        pending = graded.unrun or grade.name in left
         grade.auto_score = None if pending else graded.points[grade.name]
         grade.needs_manual_grade = pending or graded.suspect or grade.manual_score is not None
     book.db.commit()
 
 
-def _blank(graded, task: str) -> bool:
-    """Whether an answer was emptied; nbgrader knows only that it is not as it was handed out."""
-    return any(
-        not cell.source.strip() and not cell.get("attachments")
-        for cell in graded.notebook.cells
-        if cell.metadata.get("nbgrader", {}).get("grade_id") == task
-    )
+def _unanswered(graded) -> set[str]:
+    """Questions graded by hand that were left as handed out (so not pending) or emptied."""
+    found = set()
+    for cell in graded.notebook.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        if marks.get("grade") and marks.get("solution"):
+            empty = not cell.source.strip() and not cell.get("attachments")
+            if empty or marks["grade_id"] not in graded.pending:
+                found.add(marks["grade_id"])
+    return found
 
 
 def _time(api, name: str, student: str):
@@ -187,17 +192,13 @@ def _time(api, name: str, student: str):
 def _keep(path: Path, graded, key: str) -> None:
     import nbformat
 
+    messages = {**dict.fromkeys(_unanswered(graded), UNANSWERED), **graded.messages}
     record = Record(
-        key=key, flags=tuple(map(_printable, graded.flags)), messages=dict(graded.messages), suspect=graded.suspect,
+        key=key, flags=tuple(graded.flags), messages=messages, suspect=graded.suspect,
         earned=sum(graded.earned.values()), seconds=graded.seconds, unrun=graded.unrun,
     )  # fmt: skip
     graded.notebook.metadata["lgutils"] = asdict(record)
     files.write_text(path, nbformat.writes(graded.notebook) + "\n")
-
-
-def _printable(flag: str) -> str:
-    """A flag may quote a path that a student made up: no line ends, no codes for a terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in flag)
 
 
 def record_of(path: Path) -> Record:

@@ -36,8 +36,10 @@ def restorer(report: Callable, shell, probe: str, kept: Collection[str]) -> Call
     sound = _transformers(shell)
 
     def restore(event, args):
-        source = args[0] if isinstance(args[0], str) else ""
-        if not source.startswith(GUARD):
+        source = args[0]
+        if isinstance(source, bytes):  # so it comes from text, by way of `compile`
+            source = source.decode("utf-8", "replace")
+        if not isinstance(source, str) or not source.startswith(GUARD):
             return
         try:
             audit("open", probe, PROBE, 0)

@@ -93,8 +93,6 @@ def _files(refuse, home: str, cache: str, closed: list[str]) -> dict:
     def reading(event: str, path: str, quiet: bool) -> None:
         place = _plain(path)
         kind = "quiet" if quiet else "solution"
-        if event == "open" and (about := _stat(path)) and S_ISDIR(about.st_mode):
-            opened.add(place)
         other = place.startswith(kernels) and not (place + "/").startswith(own)
         if other or (place + "/").startswith(roots) or _identity(path) in secret:
             refuse(kind, f"This notebook may not read {_end(path)}: it is closed while grading.")
@@ -102,6 +100,8 @@ def _files(refuse, home: str, cache: str, closed: list[str]) -> dict:
         memory = place.startswith("/proc/") and place.endswith("/mem")
         if memory or (other and other.group(1) != str(getpid())):
             refuse(kind, f"This notebook may not look into processes ({path}).")
+        if event == "open" and (about := _stat(path)) and S_ISDIR(about.st_mode):
+            opened.add(place)
 
     def changing(path: str) -> None:
         if not (_plain(path) + "/").startswith(writable) or _identity(path) in shared:

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import json
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -12,15 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lgutils import files
 from lgutils.errors import UserError
+from lgutils.teach.ear import Ear, Ran
 from lgutils.teach.rules import PREFIX
 
-SUSPECT = ("solution", "network", "seal")
-KINDS = (*SUSPECT, "process", "write", "output", "builtins")
 OLD = 86_400  # seconds; a kernel's folder of yesterday is one that a killed grader left
 
 
@@ -47,22 +44,6 @@ class Limits:
             if not getattr(self, each.name) > 0:
                 given = getattr(self, each.name)
                 raise UserError(f"{each.name} is {given}, but a limit must be more than 0.")
-
-
-@dataclass
-class Ran:
-    """What happened: the error of each cell by index ("" where it ran well), and what was noticed."""
-
-    errors: dict[int, str] = field(default_factory=dict)
-    flags: list[str] = field(default_factory=list)
-    suspect: bool = False
-    seconds: float = 0.0
-
-    def flag(self, sentence: str, kind: str = "") -> None:
-        """Note a sentence once, and whether it is of a suspicious kind: for these there is more room."""
-        if sentence not in self.flags and len(self.flags) < (40 if kind in SUSPECT else 20):
-            self.flags.append(sentence)
-        self.suspect |= kind in SUSPECT
 
 
 def execute(
@@ -173,7 +154,7 @@ async def _session(book, ours, config: dict, limits: Limits, ran: Ran, stop) -> 
     from lgutils.teach.client import sealed
 
     reading, channel = os.pipe()
-    ear = _Ear(reading, ran)
+    ear = Ear(reading, ran)
     home = config["home"]
     try:
         client = sealed(book, {**config, "channel": channel})
@@ -199,7 +180,7 @@ async def _session(book, ours, config: dict, limits: Limits, ran: Ran, stop) -> 
         ear.close()
 
 
-async def _cells(client, ours, ear: "_Ear", limits: Limits, ran: Ran) -> None:
+async def _cells(client, ours, ear: Ear, limits: Limits, ran: Ran) -> None:
     """Run the cells one after the other until the time is over or the kernel has ended."""
     ends = time.monotonic() + limits.total_seconds
     for index, cell in enumerate(client.nb.cells):
@@ -224,7 +205,7 @@ async def _cells(client, ours, ear: "_Ear", limits: Limits, ran: Ran) -> None:
             ran.flag(f"cell {name} was stopped after {seconds:.3g} s")
 
 
-async def _guard(client, index: int, ear: "_Ear", ran: Ran) -> None:
+async def _guard(client, index: int, ear: Ear, ran: Ran) -> None:
     """Before a cell of the master: assertions must fail, and what is closed must be refused."""
     word = secrets.token_hex(8)
     if not await client.guard(index, word):
@@ -239,7 +220,7 @@ def _why(error: Exception) -> str:
     return f"the kernel's messages made no sense ({type(error).__name__})"
 
 
-async def _watch(client, ran: Ran, stop: threading.Event, ear: "_Ear") -> None:
+async def _watch(client, ran: Ran, stop: threading.Event, ear: Ear) -> None:
     """Kill the kernel when asked to; notice a channel that was closed while the kernel lives."""
     while True:
         await asyncio.sleep(0.2)
@@ -251,54 +232,6 @@ async def _watch(client, ran: Ran, stop: threading.Event, ear: "_Ear") -> None:
             await asyncio.sleep(1)
             ear.check(client)
             return
-
-
-class _Ear:
-    """Listens to what the seal reports, in a thread, so that the kernel never waits for us."""
-
-    def __init__(self, source: int, ran: Ran):
-        self.ended, self.ready = False, threading.Event()
-        self._words: set[str] = set()
-        self._source, self._ran = source, ran
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        rest = b""
-        while data := os.read(self._source, 65536):
-            *lines, rest = (rest + data).split(b"\n")
-            rest = rest[-4096:]
-            for line in lines:
-                with contextlib.suppress(ValueError, TypeError):
-                    self._note(*map(str, json.loads(line)))
-        self.ended = True
-
-    def _note(self, kind: str, sentence: str) -> None:
-        if kind == "ready":
-            self.ready.set()
-        elif kind == "guard":
-            self._words.add(sentence)
-        elif kind in KINDS:
-            self._ran.flag(re.sub(r"[^ -~]", "?", sentence), kind)
-
-    async def heard(self, word: str) -> bool:
-        """Whether the seal said a guard's word, at once or within two seconds."""
-        for _ in range(100):
-            if word in self._words:
-                return True
-            await asyncio.sleep(0.02)
-        return False
-
-    def check(self, client) -> None:
-        """Flag a kernel that lives, but whose seal can no longer report or never did."""
-        if client.alive() and (self.ended or not self.ready.wait(1)):
-            self._ran.flag("the notebook closed the channel that watches it", "seal")
-
-    def close(self) -> None:
-        """Wait until everything was read; all writing ends are closed by now."""
-        self._thread.join(5)
-        if not self._thread.is_alive():
-            os.close(self._source)
 
 
 def _environment(home: Path) -> dict[str, str]:

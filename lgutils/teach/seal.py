@@ -1,20 +1,26 @@
 """The kernel in which a submission runs: limits and an audit hook, then an ordinary IPython kernel.
 
 What the seal refuses (`PermissionError`, and a line to the grading process even where the notebook
-swallows the error): opening or listing the masters, the solutions and the teacher's folder; sockets
-to other computers and looking up their names; other programs, forks and signals to other processes;
-writing outside the notebook's own folder; `sys.settrace`.
+swallows the error): opening or listing the masters, the solutions, the teacher's folder, other
+submissions and other kernels' folders; sockets to other computers and looking up their names; other
+programs, forks and signals to other processes; writing outside the notebook's own folder; databases
+(sqlite3), shared memory (mmap), `sys.settrace`, and the searching functions of `gc`.
+
+Before each cell of the master comes a cell that must fail (`guard`). It shows that assertions fail, that
+what is closed is still refused and that the refusal is heard; Python's changed builtins and IPython's
+transformers of code are put back. The master's cells mean Python's builtins, the answers their own names.
 
 What it does not stop. Audit events come from Python, so code that goes around Python (ctypes, a
 native extension such as safetensors or `torch.from_file`) can read every file that this user can
-read, use the network and even take the hook out. Existence and size of files can be seen. The tests
-run in the same process as the answers: hidden tests can be read by a notebook that prepares for them,
-functions of libraries can be replaced (`numpy.allclose = ...`), an answer can be an object that is
-equal to everything, and the session's own machinery can be patched. Python's builtins are put back before
-each test, and a cell that must fail is sent before each test, so that the simple tricks are flagged.
-Other servers on this computer can be reached, and new files in lgutils' cache are seen by others.
-Where students are not trusted, grade in a container without network, or as a separate user who may
-not read the masters.
+read, use the network and even take the hook out. Existence and size of files can be seen. A refusal's
+traceback leads to the rules: who empties them and fills them again before the next cell of the
+master is not seen. The tests run in the same process as the answers: hidden tests can be read by a
+notebook that prepares for them or that looks at the calling frames, functions of libraries can be
+replaced (`numpy.allclose = ...`), an answer can be an object that is equal to everything, and the
+session's own machinery can be patched. A notebook can report untrue things about itself. Other servers on this
+computer can be reached, new files in lgutils' cache are seen by others, and a notebook may write many
+files of the allowed size. Where students are not trusted, grade in a container without network, or as
+a separate user who may not read the masters.
 """
 
 import builtins

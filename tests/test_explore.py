@@ -188,7 +188,7 @@ def test_a_learngene_that_does_not_fit_is_refused_before_a_slider_is_shown(
 ):
     unfit = learngene.extract(tiny_cnn, BLOCKS)
     options = few(shape={"stages": (1, 1, 1), "widths": (4, 6, 8)})
-    with pytest.raises(UserError, match="features.7"):
+    with pytest.raises(UserError, match=r"features\.7"):
         explore.tasks({"good": gene, "unfit": unfit}, coloured, tuple(range(10)), [0], **options)
     assert not shown
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from lgutils.cli.app import app
 from lgutils.cli.teach import teach as commands
 from lgutils.errors import UserError
-from lgutils.teach import classreport, classroom, feedback, gradebook, release
+from lgutils.teach import classreport, classroom, feedback, gradebook, records, release, tables
 from lgutils.teach import grade as grading
 from lgutils.teach.masters import masters as shipped
 
@@ -351,7 +351,7 @@ def test_what_could_not_be_run_has_no_points_and_is_tried_again(room, ran):
     hand_in(room, "student01", {"double_answer": RIGHT})
     hand_in(room, "unlucky", {"double_answer": RIGHT})
     rows = gradebook.grade((), room.folder, masters=room.masters)
-    assert re.search(r"unlucky +not run +- +-", gradebook.table(rows))
+    assert re.search(r"unlucky +not run +- +-", tables.table(rows))
     with (room.folder / "grades.csv").open() as handle:
         line = list(csv.DictReader(handle))[1]
     assert (line["student"], line["double"], line["total"]) == ("unlucky", "", "not run")
@@ -373,11 +373,11 @@ def test_an_answer_that_was_emptied_is_worth_nothing_and_needs_no_look(room, ran
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
 def test_a_cell_of_the_csv_never_starts_a_formula(room, ran, start, monkeypatch):
     told = f"{start}HYPERLINK(0)"
-    monkeypatch.setattr(gradebook, "rows", lambda *_: [
-        gradebook.Row("student01", "tiny", {"double": -1.0}, {"double": 2.0}, (),
-                      gradebook.Record(flags=(told,)))
+    monkeypatch.setattr(tables, "rows", lambda *_: [
+        records.Row("student01", "tiny", {"double": -1.0}, {"double": 2.0}, (),
+                      records.Record(flags=(told,)))
     ])  # fmt: skip
-    with gradebook.write_csv(room).open(newline="") as handle:
+    with tables.write_csv(room).open(newline="") as handle:
         (line,) = csv.DictReader(handle)
     assert (line["flags"], line["double"]) == (f"'{told}", "-1.0")
 
@@ -394,7 +394,7 @@ def test_points_given_by_hand_stay_and_are_to_be_looked_at_after_a_change(room, 
     hand_in(room, "student01", {"double_answer": HARD_CODED})
     gradebook.grade((), room.folder, masters=room.masters)
     by_hand(room, "student01", 2.5, "Good reason.")
-    assert gradebook.rows(room, ["tiny"])[0].pending == ()
+    assert records.rows(room, ["tiny"])[0].pending == ()
     hand_in(room, "student01", {"double_answer": RIGHT})
     (row,) = gradebook.grade((), room.folder, masters=room.masters)
     assert row.points == {"double": 2, "half": 0, "why": 2.5}
@@ -417,7 +417,7 @@ def test_points_of_a_suspect_submission_can_be_given_by_hand(room, ran):
             grade = book.find_grade(task, "tiny", "tiny", "cheat")
             grade.manual_score, grade.needs_manual_grade = points, False
         book.db.commit()
-    (row,) = gradebook.rows(room, ["tiny"])
+    (row,) = records.rows(room, ["tiny"])
     assert (row.total, row.pending) == (2, ("why",))
 
 
@@ -801,7 +801,7 @@ def test_a_class_of_thirty_is_graded_and_told(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     room = classroom.enter(folder)
-    rows = {row.student: row for row in gradebook.rows(room, [NAME])}
+    rows = {row.student: row for row in records.rows(room, [NAME])}
     assert len(rows) == len(expected) == 30
     for student, lost in expected.items():
         row = rows[student]

@@ -53,14 +53,14 @@ def grade(
     ] = False,
 ) -> None:
     """Run what was handed in and enter the points; write autograded/ and grades.csv."""
-    from lgutils.teach import classroom, gradebook
+    from lgutils.teach import classroom, gradebook, tables
     from lgutils.teach.grade import Limits
 
     done = gradebook.grade(
         names or (), folder, students=student or (), workers=workers,
         limits=Limits(cell_seconds=cell_seconds), fresh=fresh,
     )  # fmt: skip
-    print(gradebook.table(done))
+    print(tables.table(done))
     for line in classroom.enter(folder).unclaimed():
         print(line, file=sys.stderr)
     print(f"Written: {folder}/grades.csv and {folder}/autograded/.")

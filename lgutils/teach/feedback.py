@@ -13,7 +13,7 @@ from pathlib import Path
 from lgutils import files
 from lgutils.errors import UserError
 from lgutils.teach.classroom import Classroom, enter
-from lgutils.teach.gradebook import Row, rows
+from lgutils.teach.records import Row, rows
 from lgutils.teach.release import REGION
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"

@@ -1,67 +1,18 @@
 """Grading what was handed in, and nbgrader's gradebook: points, flags, `grades.csv`."""
 
 import hashlib
-import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
-
-import pandas as pd
 
 from lgutils import __version__, files
 from lgutils.errors import UserError, unknown
 from lgutils.teach.classroom import Classroom, enter
+from lgutils.teach.records import Record, Row, rows
 from lgutils.teach.release import released
+from lgutils.teach.tables import write_csv
 
 UNANSWERED = "No answer was given."  # the message of a task that was left as handed out
-FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet's formula starts with
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one run said about a submission; kept in the metadata of its autograded notebook.
-
-    key: hash of the submission, the master, the limits and the version of lgutils; "" where it is to be
-        run again in any case.
-    messages: task -> last line of the assert that failed.
-    suspect: worth nothing until the teacher has looked.
-    earned: what the tests gave, also where it is suspect.
-    seconds: wall clock; 0 where there was nothing that could be run.
-    unrun: this computer could not run it, so it has no points yet; the next run tries again.
-    """
-
-    key: str = ""
-    flags: tuple[str, ...] = ()
-    messages: Mapping[str, str] = field(default_factory=dict)
-    suspect: bool = False
-    earned: float = 0.0
-    seconds: float = math.nan
-    unrun: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One submission as the gradebook has it; points given by hand stand before automatic ones.
-
-    points, most: task -> points got and points to get, in the order of the assignment.
-    pending: tasks that somebody must look at.
-    """
-
-    student: str
-    assignment: str
-    points: Mapping[str, float]
-    most: Mapping[str, float]
-    pending: tuple[str, ...]
-    record: Record
-
-    @property
-    def total(self) -> float:
-        return sum(self.points.values())
-
-    @property
-    def maximum(self) -> float:
-        return sum(self.most.values())
 
 
 def grade(
@@ -199,92 +150,3 @@ def _keep(path: Path, graded, key: str) -> None:
     )  # fmt: skip
     graded.notebook.metadata["lgutils"] = asdict(record)
     files.write_text(path, nbformat.writes(graded.notebook) + "\n")
-
-
-def record_of(path: Path) -> Record:
-    """The record kept in an autograded notebook; an empty one where nbgrader itself graded it."""
-    if not path.is_file():
-        return Record()
-    kept = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("lgutils", {})
-    kept = {each.name: kept[each.name] for each in fields(Record) if each.name in kept}
-    return Record(**{**kept, "flags": tuple(kept.get("flags", ()))})
-
-
-def rows(room: Classroom, names: Iterable[str]) -> list[Row]:
-    """Every graded submission of these assignments, by assignment and student."""
-    from lgutils.teach.masters import tasks
-
-    made = []
-    with room.gradebook() as book:
-        for name in names:
-            if submissions := book.assignment_submissions(name):
-                order = list(tasks(room.masters[name]))
-                found = [_row(room, name, order, submission) for submission in submissions]
-                made += sorted(found, key=lambda row: row.student)
-    return made
-
-
-def _row(room: Classroom, name: str, order: list[str], submission) -> Row:
-    grades = {grade.name: grade for grade in submission.notebooks[0].grades}
-    order = [task for task in order if task in grades]
-    record = record_of(room.autograded(name, submission.student.id))
-    pending = [task for task in order if grades[task].needs_manual_grade and not record.unrun]
-    return Row(
-        student=submission.student.id,
-        assignment=name,
-        points={task: grades[task].score for task in order},
-        most={task: grades[task].max_score for task in order},
-        pending=tuple(pending),
-        record=record,
-    )
-
-
-def write_csv(room: Classroom) -> Path:
-    """Write grades.csv: a line for each submission, a column for each task of any assignment."""
-    every = rows(room, room.masters)
-    table = pd.DataFrame(_line(row) for row in every)
-    last = ["total", "max", "by-hand pending", "flags", "seconds"]
-    tasks = list(dict.fromkeys(task for row in every for task in row.points))
-    table = table.reindex(columns=["student", "assignment", *tasks, *last])
-    return files.write_text(room.folder / "grades.csv", table.map(_inert).to_csv(index=False))
-
-
-def _line(row: Row) -> dict:
-    """A line of grades.csv; what was not run has no points."""
-    points = {} if row.record.unrun else row.points
-    return {
-        "student": row.student, "assignment": row.assignment, **points,
-        "total": "not run" if row.record.unrun else row.total, "max": row.maximum,
-        "by-hand pending": " ".join(row.pending), "flags": "; ".join(row.record.flags),
-        "seconds": round(row.record.seconds, 1),
-    }  # fmt: skip
-
-
-def _inert(cell):
-    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
-
-
-def table(found: Iterable[Row]) -> str:
-    """The rows as lines of text: student, points, what is to look at by hand, flags."""
-    lines = [("assignment", "student", "points", "by hand", "flags")]
-    lines += [
-        (row.assignment, row.student, _points(row),
-         _waiting(row), "; ".join(row.record.flags) or "-")
-        for row in found
-    ]  # fmt: skip
-    widths = [max(len(line[k]) for line in lines) for k in range(4)]
-    return "\n".join(
-        "  ".join([*(text.ljust(w) for text, w in zip(line, widths)), line[4]]) for line in lines
-    )
-
-
-def _points(row: Row) -> str:
-    if row.record.unrun:
-        return "not run"
-    told = f"{row.total:g} of {row.maximum:g}"
-    return f"{told} (tests: {row.record.earned:g})" if row.record.suspect else told
-
-
-def _waiting(row: Row) -> str:
-    return f"{len(row.pending)} tasks" if len(row.pending) > 2 else " ".join(row.pending) or "-"

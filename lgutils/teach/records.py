@@ -1,0 +1,93 @@
+"""What is known of graded submissions: the gradebook's points, and the record kept beside them."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from lgutils.teach.classroom import Classroom
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run said about a submission; kept in the metadata of its autograded notebook.
+
+    key: hash of the submission, the master, the limits and the version of lgutils; "" where it is to be
+        run again in any case.
+    messages: task -> last line of the assert that failed.
+    suspect: worth nothing until the teacher has looked.
+    earned: what the tests gave, also where it is suspect.
+    seconds: wall clock; 0 where there was nothing that could be run.
+    unrun: this computer could not run it, so it has no points yet; the next run tries again.
+    """
+
+    key: str = ""
+    flags: tuple[str, ...] = ()
+    messages: Mapping[str, str] = field(default_factory=dict)
+    suspect: bool = False
+    earned: float = 0.0
+    seconds: float = math.nan
+    unrun: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One submission as the gradebook has it; points given by hand stand before automatic ones.
+
+    points, most: task -> points got and points to get, in the order of the assignment.
+    pending: tasks that somebody must look at.
+    """
+
+    student: str
+    assignment: str
+    points: Mapping[str, float]
+    most: Mapping[str, float]
+    pending: tuple[str, ...]
+    record: Record
+
+    @property
+    def total(self) -> float:
+        return sum(self.points.values())
+
+    @property
+    def maximum(self) -> float:
+        return sum(self.most.values())
+
+
+def record_of(path: Path) -> Record:
+    """The record kept in an autograded notebook; an empty one where nbgrader itself graded it."""
+    if not path.is_file():
+        return Record()
+    kept = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("lgutils", {})
+    kept = {each.name: kept[each.name] for each in fields(Record) if each.name in kept}
+    return Record(**{**kept, "flags": tuple(kept.get("flags", ()))})
+
+
+def rows(room: Classroom, names: Iterable[str]) -> list[Row]:
+    """Every graded submission of these assignments, by assignment and student."""
+    from lgutils.teach.masters import tasks
+
+    made = []
+    with room.gradebook() as book:
+        for name in names:
+            if submissions := book.assignment_submissions(name):
+                order = list(tasks(room.masters[name]))
+                found = [_row(room, name, order, submission) for submission in submissions]
+                made += sorted(found, key=lambda row: row.student)
+    return made
+
+
+def _row(room: Classroom, name: str, order: list[str], submission) -> Row:
+    grades = {grade.name: grade for grade in submission.notebooks[0].grades}
+    order = [task for task in order if task in grades]
+    record = record_of(room.autograded(name, submission.student.id))
+    pending = [task for task in order if grades[task].needs_manual_grade and not record.unrun]
+    return Row(
+        student=submission.student.id,
+        assignment=name,
+        points={task: grades[task].score for task in order},
+        most={task: grades[task].max_score for task in order},
+        pending=tuple(pending),
+        record=record,
+    )

@@ -33,7 +33,7 @@ def notebooks_folder() -> Path:
         if list(folder.glob("[0-9][0-9]*.ipynb")):
             return folder
     raise UserError(
-        "No notebooks were found. Run `lgutils course` from a clone of the repository, installed with "
+        "No notebooks were found. Run this from a clone of the repository, installed with "
         'python -m pip install -e ".[course]".'
     )
 
@@ -161,6 +161,8 @@ def refresh(only: str | None = None) -> None:
     import nbformat
 
     for path in [Path(only)] if only and only.endswith(".ipynb") else chapters(only):
+        if not path.is_file():
+            raise UserError(f"There is no notebook {path}. Name a chapter, such as 02, or a file.")
         book = nbformat.read(path, as_version=4)
         began = time.perf_counter()
         asyncio.run(_client(book, path).async_execute(env={**os.environ, "LGUTILS_WIDGETS": "0"}))

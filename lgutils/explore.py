@@ -165,6 +165,7 @@ def tasks(
         images, classes: where the tasks come from, see `data.Task.draw`.
         seeds: one task each; also seeds the descendant's fresh layers.
         shots: training images of each class.
+        ways: classes of a task.
         shape: the descendant's arguments for timm; None for the ancestor's shape.
         fit: how to train, for all or by name.
     Raises:
@@ -179,9 +180,7 @@ def tasks(
         raise UserError(f"`fit` says nothing about {missing[0]!r}. Name every descendant.")
 
     for gene in genes.values():
-        inherit.inherit(
-            gene, num_classes=ways, **(shape or {})
-        )  # one that does not fit says so now
+        inherit.inherit(gene, num_classes=ways, **(shape or {}))  # what does not fit says so here
 
     @cache
     def answers(name: str, seed: int, k: int) -> tuple[Episode, np.ndarray]:

@@ -1,6 +1,7 @@
 """Shared by all tests: few threads, images drawn once, and ancestors made in milliseconds."""
 
 import os
+import shutil
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -141,3 +142,17 @@ def tiny(monkeypatch, coloured, sources):
     monkeypatch.setattr(fleet_stack, "prepare", prepare)
     monkeypatch.setattr(train, "fit", fit)
     return fitted
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by playwright; tests that need it skip where either is missing."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"no browser is installed (looked for {', '.join(names)})")
+    with driver.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()

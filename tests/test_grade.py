@@ -429,7 +429,7 @@ def test_sockets_within_this_computer_are_allowed(graded):
 
 def test_a_question_to_the_keyboard_does_not_wait(graded):
     assert graded["input"].points == ALL
-    assert graded["input"].seconds < 30
+    assert "stopped" not in said(graded, "input")
 
 
 def test_redefined_builtins_are_put_back_before_the_tests(graded):
@@ -554,12 +554,11 @@ def test_the_time_for_all_cells_ends_too(master, tmp_path):
 
 
 def test_grading_can_be_stopped(master, tmp_path):
-    nbformat.write(handed_in("import time; time.sleep(60)"), tmp_path / "mine.ipynb")
-    stop = threading.Event()
+    nbformat.write(handed_in("import time; time.sleep(600)"), tmp_path / "mine.ipynb")
+    stop, patient = threading.Event(), Limits(cell_seconds=500, total_seconds=500)
     threading.Timer(2, stop.set).start()
-    began = time.monotonic()
-    assert "grading was stopped" in grade.run(master, tmp_path / "mine.ipynb", stop=stop).flags
-    assert time.monotonic() - began < 30  # the cell sleeps longer than that
+    done = grade.run(master, tmp_path / "mine.ipynb", patient, stop=stop)
+    assert "grading was stopped" in done.flags
 
 
 def test_a_folder_of_the_teacher_can_be_closed_too(master, tmp_path):

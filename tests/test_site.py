@@ -25,7 +25,6 @@ from lgutils.site.render import render
 
 ROOT = course.notebooks_folder().parent
 REPOSITORY = "https://github.com/example/course"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDE, NARROW = 1440, 390
 
 
@@ -428,19 +427,6 @@ def test_the_first_cell_does_nothing_where_the_course_is_installed(tmp_path, mon
 
 
 # --- in a browser ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Debian's chromium, or any other that is installed."""
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
-    with driver.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

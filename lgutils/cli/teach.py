@@ -46,7 +46,8 @@ def grade(
         int | None, typer.Option(min=1, help="Submissions at a time; default: one a core.")
     ] = None,
     cell_seconds: Annotated[
-        float, typer.Option(min=1, help="A cell that runs longer is stopped.")
+        float,
+        typer.Option(min=1, max=180, help="A cell that runs longer is stopped; all after 180 s."),
     ] = 30,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run unchanged submissions again too.")
@@ -82,7 +83,9 @@ def feedback(names: Names = None, folder: Folder = FOLDER) -> None:
     from lgutils.teach.feedback import feedback as write
 
     pages = write(names or (), folder)
-    print(f"{len(pages)} pages in {folder}/feedback/STUDENT/NAME/. Send each student the own one.")
+    print(
+        f"{len(pages)} pages in {folder}/feedback/STUDENT/NAME/. Send each student only their own."
+    )
 
 
 @teach.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from lgutils.errors import UserError
 
 MARK = ".lgutils-site"  # says that a folder may be replaced
-NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")
+NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
 
 
 def build(

@@ -10,7 +10,7 @@ from lgutils.errors import UserError
 from lgutils.site import api, citation, reports
 from lgutils.site.look import STYLE
 
-HOW_TO = ("howto_dataset", "data", "howto_model", "howto_gpu", "cluster", "troubleshooting")
+HOW_TO = ("data", "howto_model", "howto_gpu", "cluster", "troubleshooting")
 APART = ("teaching", "grading", "glossary")  # pages under docs/ with a place of their own
 LINK = re.compile(r"\]\(([^)\s#:]+)")
 

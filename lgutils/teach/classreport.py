@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from lgutils import __version__, figures, page
 from lgutils.errors import UserError
 from lgutils.teach.classroom import enter
-from lgutils.teach.gradebook import UNANSWERED
+from lgutils.teach.grade import UNANSWERED
 from lgutils.teach.records import Record, Row, rows
 from lgutils.train import Score
 

@@ -21,6 +21,7 @@ from lgutils import files
 from lgutils.teach.guard import GUARD
 
 GRACE = 3.0  # seconds between the interrupt and the kill
+PATIENCE = 30.0  # seconds for the guard, which takes milliseconds unless the computer is busy
 LARGEST_MESSAGE = 32_000_000  # bytes; larger ones are not even received
 COUNTED = ("error", "stream", "display_data", "execute_result", "update_display_data")
 
@@ -107,7 +108,7 @@ class Client(NotebookClient):
         try:
             wrong = new_code_cell(f"{GUARD}{word}'")
             self._reply = None
-            await self._timed(self.async_execute_cell(wrong, index, store_history=False), 10)
+            await self._timed(self.async_execute_cell(wrong, index, store_history=False), PATIENCE)
             reply = self._reply or {}
             return (reply.get("ename"), reply.get("evalue")) == ("AssertionError", f"guard {word}")
         finally:

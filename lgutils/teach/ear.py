@@ -57,8 +57,8 @@ class Ear:
             self._ran.flag(re.sub(r"[^ -~]", "?", sentence), kind)
 
     async def heard(self, word: str) -> bool:
-        """Whether the seal said a guard's word, at once or within two seconds."""
-        for _ in range(100):
+        """Whether the seal said a guard's word, at once or within ten seconds (of a busy computer)."""
+        for _ in range(500):
             if word in self._words:
                 return True
             await asyncio.sleep(0.02)

@@ -13,7 +13,8 @@ from lgutils.errors import UserError
 from lgutils.teach import assemble, masters, sandbox
 from lgutils.teach.sandbox import Limits
 
-UNANSWERED = "NotImplementedError"  # what a cell raises as it was handed out
+BLANK = "NotImplementedError"  # what a cell raises as it was handed out
+UNANSWERED = "No answer was given."
 __all__ = ["Graded", "Limits", "folder", "grade", "run"]
 
 
@@ -25,7 +26,8 @@ class Graded:
         points: by task (grade_id); all zero where `suspect`.
         notebook: executed and complete, with nbgrader's metadata (an `nbformat.NotebookNode`).
         flags: what the teacher should know, a sentence each.
-        messages: for each task that failed, the failing test's own words.
+        messages: for each task that failed, a sentence: its test's words, the error in the answer's own cell, or
+            that none was given.
         seconds: wall clock.
         earned: by task, what the tests gave.
         pending: questions graded by hand that were answered; they count 0 until then.
@@ -120,10 +122,10 @@ def _words(book, index: int, errors: Mapping[int, str]) -> str:
         answer = errors.get(before[-1], "") if before else ""
         if answer.startswith("stopped after"):
             return f"your answer cell was {answer}"
-        if answer and answer != UNANSWERED:
+        if answer and answer != BLANK:
             return f"in your answer cell: {answer}"
         error = answer or error
-    return "No answer was given." if error == UNANSWERED else error
+    return UNANSWERED if error == BLANK else error
 
 
 def grade(
@@ -160,7 +162,7 @@ def folder(
     Raises:
         UserError: as `run`, or `workers` below 1.
     """
-    workers = workers if workers is not None else os.cpu_count() or 1
+    workers = _cores() if workers is None else workers
     if workers < 1:
         raise UserError(f"workers is {workers}, but must be 1 or more.")
     masters.load(master)
@@ -185,6 +187,12 @@ def folder(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {student: done[student] for student in submissions}
+
+
+def _cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than there are."""
+    able = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1
 
 
 def _is_plain(path: Path) -> bool:

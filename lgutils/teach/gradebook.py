@@ -1,4 +1,4 @@
-"""Grading what was handed in, and nbgrader's gradebook: points, flags, `grades.csv`."""
+"""Grading what was handed in: it is run, and its points go into nbgrader's gradebook."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -8,11 +8,10 @@ from pathlib import Path
 from lgutils import __version__, files
 from lgutils.errors import UserError, unknown
 from lgutils.teach.classroom import Classroom, enter
+from lgutils.teach.grade import UNANSWERED, Limits
 from lgutils.teach.records import Record, Row, rows
-from lgutils.teach.release import released
+from lgutils.teach.release import check_released
 from lgutils.teach.tables import write_csv
-
-UNANSWERED = "No answer was given."  # the message of a task that was left as handed out
 
 
 def grade(
@@ -21,30 +20,32 @@ def grade(
     *,
     students: Iterable[str] = (),
     workers: int | None = None,
-    limits=None,
+    limits: Limits | None = None,
     fresh: bool = False,
     progress: bool = True,
     masters: Mapping[str, Path] | None = None,
 ) -> list[Row]:
     """Run what was handed in, enter the points, write autograded/ and grades.csv.
 
-    A submission that was graded before is run again only if it, the master or the limits changed.
+    A submission that was graded before is run again only if it, the master, the limits or lgutils' version
+    changed, or if it could not be run.
     Points given by hand stay; nbgrader asks for another look at them where a submission changed.
 
     Args:
         names: assignments; none for all that were released and handed in.
+        folder: the teacher's folder.
         students: only these; none for all.
         workers: submissions run at a time; None for one a core.
-        limits: `lgutils.teach.grade.Limits`; None for the usual ones.
+        limits: None for the usual ones.
         fresh: run all again.
+        progress: show a bar.
+        masters: assignment -> instructor's notebook; None for the course's own.
     Returns:
         A row for each submission of these assignments and students.
     Raises:
         UserError: nothing was handed in, an unknown assignment or student, an assignment that was
-            not released or has changed since.
+            not released or has changed since, workers below 1.
     """
-    from lgutils.teach.grade import Limits
-
     room, limits, students = enter(folder, masters), limits or Limits(), set(students)
     named = list(names)
     found = {name: room.submissions(name) for name in room.choose(named)}
@@ -69,7 +70,7 @@ def _wanted(room: Classroom, found: Mapping[str, Mapping], students: set[str]) -
     for student in sorted(students - every):
         raise unknown("student", student, every)
     for name in found:
-        released(room, name)
+        check_released(room, name)
 
 
 def _grade(room: Classroom, name: str, handed: Mapping[str, Path], *, fresh, limits, **how) -> None:

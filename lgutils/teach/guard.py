@@ -27,7 +27,7 @@ def restorer(report: Callable, shell, probe: str, kept: Collection[str]) -> Call
         report: called with kind and sentence; here of the kinds "guard", "builtins" and "seal".
         shell: IPython's shell.
         probe: a path that may not be opened.
-        kept: names of builtins that the master defines itself, e.g. where `round` is to be written.
+        kept: names that the master defines itself; a builtin among them, e.g. `round`, stays the student's.
     """
     live = vars(sys.modules["builtins"])  # everybody's; this module's own are a copy
     original = {name: value for name, value in live.items() if name not in LEFT}

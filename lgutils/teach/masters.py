@@ -18,12 +18,10 @@ class Task:
     Args:
         points: the most it can give.
         manual: whether a person grades it.
-        cell: its index in the master.
     """
 
     points: float
     manual: bool
-    cell: int
 
 
 def nbgrader_utils() -> ModuleType:
@@ -103,11 +101,11 @@ def tasks_of(book) -> dict[str, Task]:
     """The same for a master that was read already."""
     utils = nbgrader_utils()
     found = {}
-    for index, cell in enumerate(book.cells):
+    for cell in book.cells:
         if utils.is_grade(cell):
             meta = cell.metadata.nbgrader
             manual = utils.is_solution(cell) or cell.cell_type != "code"
-            found[meta.grade_id] = Task(float(meta.points), manual, index)
+            found[meta.grade_id] = Task(float(meta.points), manual)
     return found
 
 

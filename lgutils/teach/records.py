@@ -15,7 +15,7 @@ class Record:
 
     key: hash of the submission, the master, the limits and the version of lgutils; "" where it is to be
         run again in any case.
-    messages: task -> last line of the assert that failed.
+    messages: task -> why it failed: its test's words, the error in the answer's own cell, or that none was given.
     suspect: worth nothing until the teacher has looked.
     earned: what the tests gave, also where it is suspect.
     seconds: wall clock; 0 where there was nothing that could be run.

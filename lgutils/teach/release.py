@@ -53,7 +53,7 @@ def _release(room: Classroom, name: str) -> Path:
     return files.write_text(path, nbformat.writes(book) + "\n")
 
 
-def released(room: Classroom, name: str) -> None:
+def check_released(room: Classroom, name: str) -> None:
     """Check that the gradebook knows an assignment with the tasks that its master has now.
 
     Raises:
@@ -81,7 +81,8 @@ def _reason(name: str, folder: Path, done: Mapping) -> str:
     if "submissions associated" in told:
         return (
             f"The tasks of {name} changed, but submissions of it were graded already. Release it into "
-            f"another --folder, or move {folder / 'gradebook.db'} away and grade again."
+            f"another --folder, or move {folder / 'gradebook.db'} away (points given by hand "
+            "stay in it), release and grade again."
         )
     errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception): .+)$", told, re.M) or [told.strip()]
     return f"nbgrader did not release {name}: {errors[-1]}. Correct the master {name}.ipynb."

@@ -66,7 +66,7 @@ def execute(
         ours: indices of the master's own cells; a cell that must fail is sent before each, and they mean
             Python's builtins whatever the notebook calls by these names.
         closed: folders in which it may open nothing, and files.
-        kept: builtins that the master defines itself.
+        kept: names that the master defines itself; a builtin among them, e.g. `round`, stays the student's.
         limits: None for the defaults.
         stop: when set, the kernel is killed.
     Returns:

@@ -58,7 +58,7 @@ class Stream(OutStream):
 
 
 def main() -> None:
-    """Run a kernel; `seal.json` in the working folder, made by `sandbox`, says how."""
+    """Run a kernel; `seal.json` in the working folder, made by `client`, says how."""
     file = Path("seal.json")
     config = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()

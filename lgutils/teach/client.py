@@ -155,6 +155,8 @@ class Client(NotebookClient):
         text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()[:500]
         if name == "AssertionError" and text:
             return text
+        if name == "_IncompleteInputError":  # what Python 3.13 calls it
+            name = "SyntaxError"
         return f"{name}: {text}".removesuffix(": ")
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):

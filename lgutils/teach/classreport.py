@@ -117,7 +117,9 @@ def _assignment(name: str, group: list[Row]) -> page.Section:
     shares = _shares(told)
     worst = min(shares, key=lambda task: shares[task].accuracy) if shares else None
     if worst and shares[worst].accuracy < 1:
-        text.append(f"The task that went wrong most often is **{worst}**: {shares[worst]} got it right.")
+        text.append(
+            f"The task that went wrong most often is **{worst}**: {shares[worst]} got it right."
+        )
     if shares:
         pictures.append(_tasks(name, shares))
     return page.Section(name, text, pictures, [("Tasks, the hardest first", _table(told, shares))])

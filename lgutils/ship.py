@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, report, scale
@@ -72,6 +73,29 @@ def base_jobs() -> dict[str, fleet.Job]:
         )
         for family in scale.FAMILIES
     }
+
+
+def noise_scores(seed: int) -> Scores:
+    """Condense the shipped CNN with noise, fresh for every image, in place of its last block's output."""
+    ancestor = ancestry.Ancestor.load(shipped_path("cnn"))
+    last = ancestor.model.get_submodule("features.23")  # the activation at the last block's end
+    source = torch.Generator().manual_seed(seed)
+    last.register_forward_hook(lambda *io: torch.randn(io[2].shape, generator=source).relu())
+    config = replace(CondenseConfig.preset("cnn", "quick"), seed=seed)
+    return condense.from_condensed([condense.condense(ancestor, ancestor.open_world(), config)])
+
+
+def noise() -> None:
+    """A control for lambda, used in assignment 3: what a block gets that knows nothing."""
+    rows = [
+        {"seed": seed, "block": block, "partner": partner, "lambda": round(float(value), 3)}
+        for seed in SEEDS
+        for found in [noise_scores(seed)]
+        for block, line in enumerate(found.matrix, 1)
+        for partner, value in enumerate(line, 1)
+    ]
+    text = pd.DataFrame(rows).to_csv(index=False)
+    files.write_text(results_folder() / "noise-quick.csv", text)
 
 
 def rates() -> None:
@@ -274,6 +298,7 @@ def picture() -> None:
 PARTS = {
     "ancestors": ancestors,
     "scores": scores,
+    "noise": noise,
     "rates": rates,
     "sweep": sweep,
     "fashion": fashion,

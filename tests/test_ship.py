@@ -1,13 +1,16 @@
 """What is shipped belongs together: ancestors, scores, learning rates, stored results."""
 
+import ast
 import json
 import re
 from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
+import torch
 
 from lgutils import fleet, inherit, learngene, ship
 from lgutils.ancestry import Ancestor, shipped_path
@@ -158,3 +161,29 @@ def test_the_variance_part_crosses_its_four_factors(monkeypatch, tmp_path):
     )  # fmt: skip
     factors = ["condensing_seed", "family", "ancestor_seed", "task", "seed"]
     pd.testing.assert_frame_equal(written[factors], kept[factors])
+
+
+def test_the_noise_control_of_assignment_3_is_that_of_the_results():
+    book = nbformat.read(
+        ROOT / "notebooks" / "assignments" / "a3_choosing" / "a3_choosing.ipynb", as_version=4
+    )
+    (cell,) = [c for c in book.cells if c.source.startswith("noise_pairs = ")]
+    found = ast.literal_eval(re.search(r"np\.array\((\[.*?\])\)", cell.source, re.DOTALL)[1])
+    rows = pd.read_csv(ship.results_folder() / "noise-quick.csv").query("block == 6")
+    assert found == rows.pivot(index="seed", columns="partner", values="lambda").to_numpy().tolist()
+
+
+def test_the_noise_control_replaces_the_last_block_and_leaves_the_shipped_model_alone(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        ship.condense, "condense", lambda ancestor, images, config: seen.append((ancestor, config))
+    )
+    monkeypatch.setattr(ship.condense, "from_condensed", lambda runs: None)
+    ship.noise_scores(1)
+    (ancestor, config), images = seen[0], torch.rand(2, 3, 32, 32)
+    taps = []
+    ancestor.model.features[23].register_forward_hook(lambda *io: taps.append(io[2]))
+    ancestor.model(images), ancestor.model(images)
+    assert config.seed == 1
+    assert not torch.equal(*taps)
+    assert min(tap.min() for tap in taps) == 0

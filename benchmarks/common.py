@@ -1,6 +1,5 @@
 """What the benchmarks share: a clock, taking turns, ratios, peaks of memory, tables."""
 
-import os
 import platform
 import statistics
 import time
@@ -11,6 +10,7 @@ import torch
 
 from lgutils import ancestry
 from lgutils.errors import UserError
+from lgutils.machine import cores
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -55,11 +55,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first are aligned to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def machine(where: torch.device) -> str:

@@ -51,11 +51,9 @@ def budget(
     """
     offered = _budgets(scores, budgets)
     shape = dict(shape or {})
-    for k in (min(offered), max(offered)):
-        learngene.condense_to(ancestor, scores, k)  # refuses what cannot be chosen
+    smallest, _ = (learngene.condense_to(ancestor, scores, k) for k in (offered[0], offered[-1]))
     if rival is not None and rival.layers != scores.layers:
         raise UserError("The rival's scores are about other layers. Score the same ancestor twice.")
-    smallest = learngene.condense_to(ancestor, scores, min(offered))
     inherit.inherit(
         inherit.scratch(ancestor, smallest), num_classes=5, **shape
     )  # a wrong shape says so

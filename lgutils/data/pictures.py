@@ -2,7 +2,6 @@
 
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lgutils import machine
 from lgutils.data.decode import Decoded, Decoder, Files, Scaled
 from lgutils.errors import UserError
 
@@ -51,8 +51,7 @@ class _Reader:
 
 def cores() -> int:
     """CPU cores that this process may use, at most `MOST_WORKERS`."""
-    able = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(able or 1, MOST_WORKERS)
+    return min(machine.cores(), MOST_WORKERS)
 
 
 def _workers(source: Files | Scaled, pictures: int) -> int:

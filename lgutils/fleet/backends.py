@@ -23,6 +23,7 @@ from lgutils.errors import UserError, unknown
 from lgutils.fleet import cluster, stack
 from lgutils.fleet.jobs import Job, Row, check, run_job
 from lgutils.fleet.store import Results
+from lgutils.machine import cores
 
 BACKENDS = ("auto", "serial", "processes", "vmap", "ray")
 FEW = 16  # fewer jobs than this are not worth measuring, or starting processes for
@@ -182,10 +183,3 @@ def _time(work: Callable[[], object]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - began
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,6 +1,5 @@
 """Grade one submission, or many at once, without a database."""
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lgutils.errors import UserError
+from lgutils.machine import cores
 from lgutils.teach import assemble, masters, sandbox
 from lgutils.teach.sandbox import Limits
 
@@ -162,7 +162,7 @@ def folder(
     Raises:
         UserError: as `run`, or `workers` below 1.
     """
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     if workers < 1:
         raise UserError(f"workers is {workers}, but must be 1 or more.")
     masters.load(master)
@@ -187,12 +187,6 @@ def folder(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {student: done[student] for student in submissions}
-
-
-def _cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than there are."""
-    able = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1
 
 
 def _is_plain(path: Path) -> bool:

@@ -18,6 +18,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from lgutils.errors import UserError, unknown
+from lgutils.reading import Count
 
 ROLES = ("stem", "position", "block", "norm", "head")
 
@@ -29,7 +30,7 @@ class Layer:
     name: str  # module path, e.g. "blocks.3", "layer1.0"; or "stem", "position"
     role: str  # one of ROLES
     tensors: tuple[str, ...]  # state_dict keys (parameters and persistent buffers), in order
-    num_params: int  # parameter scalars, buffers not counted
+    num_params: Count  # parameter scalars, buffers not counted
     tap: str | None  # module whose forward output is this layer's output; None if there is none
 
 

@@ -7,12 +7,20 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import msgspec
+
+from lgutils import reading
 from lgutils.errors import UserError
 
 FORMAT = 1  # of the safetensors metadata
+LIMIT = 2**34  # bytes of a file of tensors: four thousand million weights
+HEADER_LIMIT = 2**24  # bytes of its header
+DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
 
 
 @contextlib.contextmanager
@@ -105,33 +113,57 @@ def load_tensors(path: Path | str, kind: str | None = None) -> tuple[dict, dict]
     Raises:
         UserError: missing, damaged, truncated or foreign file, another kind, a newer format.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}. Check the name, or make it first.")
+    reading.regular(path, LIMIT)
     try:
+        with path.open("rb") as handle:
+            if int.from_bytes(handle.read(8), "little") > HEADER_LIMIT:
+                raise ValueError(f"a header of more than {HEADER_LIMIT >> 20} MiB")
         with safe_open(path, framework="pt") as handle:
-            header = json.loads((handle.metadata() or {}).get("lgutils", "null"))
+            text = (handle.metadata() or {}).get("lgutils", "null")
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # safetensors, torch and the disk raise many kinds
         raise UserError(
-            f"{path} is damaged or not a safetensors file ({error}). Copy or make it again."
+            f"{path} is damaged or not a safetensors file ({reading.reason(error)}). {reading.AGAIN}"
         ) from error
-    if not isinstance(header, dict) or "kind" not in header:
+    meta = reading.parsed(text, object, path)
+    if not isinstance(meta, dict) or "kind" not in meta:
         raise UserError(
             f"{path} is a safetensors file, but was not written by lgutils. Use `lgutils accumulate` "
             "and `lgutils condense` to make one."
         )
-    if header.get("format", 0) > FORMAT:
+    header = reading.checked(meta, _Header, path)
+    if header.format > FORMAT:
         raise UserError(
-            f"{path} has format {header['format']}, this lgutils reads up to {FORMAT}. Update lgutils."
+            f"{path} has format {header.format}, this lgutils reads up to {FORMAT}. Update lgutils."
         )
-    if kind is not None and header["kind"] != kind:
-        raise UserError(f"{path} is of kind {header['kind']!r}, but {kind!r} is expected here.")
-    if _tensor_hash(tensors) != header.get("sha256"):
+    if kind is not None and header.kind != kind:
+        raise UserError(f"{path} is of kind {header.kind!r}, but {kind!r} is expected here.")
+    if _tensor_hash(tensors) != header.sha256:
         raise UserError(f"{path} is damaged: its tensors do not match their hash. Make it again.")
-    return tensors, header
+    if wrong := unsound(tensors):
+        raise UserError(f"{path}: {wrong}. Make it again.")
+    return tensors, meta
+
+
+class _Header(msgspec.Struct):
+    """What every file of tensors says of itself."""
+
+    kind: Literal["ancestor", "learngene", "descendant"]
+    format: Annotated[int, msgspec.Meta(ge=1)]
+    sha256: str
+
+
+def unsound(tensors: Mapping[str, Any]) -> str:
+    """Why some weights cannot be those of a model: the first that is not finite or of an odd type; or ""."""
+    for name, tensor in tensors.items():
+        if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+            return f"the tensor {name!r} has the type {tensor.dtype}, which no model here has"
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            return f"the tensor {name!r} holds values that are not finite (NaN or infinite)"
+    return ""
 
 
 def save_checkpoint(path: Path | str, key: str, state: dict) -> Path:
@@ -153,7 +185,12 @@ def load_checkpoint(path: Path | str, key: str) -> dict:
     """
     import torch
 
+    reading.regular(path, LIMIT)
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not check the sums
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+            if packed or archive.testzip() is not None:
+                raise ValueError("a checksum in it does not hold")
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many kinds for a damaged archive
         raise UserError(
@@ -165,3 +202,17 @@ def load_checkpoint(path: Path | str, key: str) -> dict:
             "Delete it, or name another file."
         )
     return state
+
+
+@contextlib.contextmanager
+def taken_up(path: Path | str) -> Iterator[None]:
+    """Around the use of a checkpoint's state: of another shape than it is written in, it is a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = f"{type(error).__name__}: {reading.reason(error)}"
+        raise UserError(
+            f"The checkpoint {path} does not fit this run ({why}). Delete it to start anew."
+        ) from error

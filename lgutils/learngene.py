@@ -4,23 +4,27 @@ This is the step that the reference code lacks: there the layers are written int
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from scipy.stats import kendalltau
 from torch import Tensor
 
 import lgutils
-from lgutils import blocks, files
-from lgutils.ancestry import Ancestor, shipped_path
+from lgutils import blocks, files, models, reading
+from lgutils.ancestry import Ancestor, AncestryCard, shipped_path
 from lgutils.blocks import Layer
 from lgutils.condense.criteria import Scores
 from lgutils.data import Normalize
 from lgutils.errors import UserError
+from lgutils.reading import Count, Name, Share
 
 TRAVEL = ("stem", "position")  # roles that go with the chosen blocks unless told otherwise
 
@@ -83,33 +87,17 @@ class Learngene:
             UserError: damaged or foreign file, or a layer whose tensors are not there.
         """
         tensors, meta = files.load_tensors(path, "learngene")
-        try:
-            gene = cls._parse(tensors, meta)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} has damaged metadata ({error!r}). Make it again.") from error
-        for layer in gene.layers:
-            if missing := [name for name in layer.tensors if name not in tensors]:
-                raise UserError(
-                    f"{path} lacks {missing[0]!r} of layer {layer.name!r}. Make it again."
-                )
+        told = reading.checked(meta, _Stored, path)
+        models.check_kwargs(told.arch_kwargs)
+        if told.card:
+            reading.checked(told.card, AncestryCard, f"The card in {path}")
+        if told.scores:
+            reading.checked(told.scores, _Summary, f"What {path} tells of its scores")
+        fields = {name: getattr(told, name) for name in told.__struct_fields__}
+        gene = cls(tensors=tensors, **fields)
+        if wrong := _unsound(gene):
+            raise UserError(f"{path} {wrong}. Make it again.")
         return gene
-
-    @classmethod
-    def _parse(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> "Learngene":
-        layers = [
-            Layer(**{**entry, "tensors": tuple(entry["tensors"])}) for entry in meta["layers"]
-        ]
-        return cls(
-            meta["arch"],
-            meta["arch_kwargs"],
-            tuple(layers),
-            tuple(meta["depths"]),
-            tensors,
-            Normalize(*(tuple(v) for v in meta["normalize"].values())),
-            tuple(meta["travels"]),
-            meta["card"],
-            meta["scores"],
-        )
 
     def __str__(self) -> str:
         knows = f", which knows {len(self.card['classes'])} classes" if self.card else ""
@@ -123,6 +111,74 @@ class Learngene:
         if self.scores:
             lines.append(f"chosen by {self.scores['method']} over {self.scores['seeds']} seed(s)")
         return "\n".join(lines)
+
+
+def _unsound(gene: Learngene) -> str:
+    """Why layers and tensors do not belong together; "" if they do."""
+    if len(gene.depths) != len(gene.layers):
+        return f"has {len(gene.depths)} depths of {len(gene.layers)} layers"
+    seen: set[str] = set()
+    for layer in gene.layers:
+        if layer.role not in blocks.ROLES:
+            return f"has a layer {layer.name!r} of the role {layer.role!r}, which none has"
+        for name in (f"the layer {layer.name}", *layer.tensors):
+            if name in seen:
+                return f"names {name!r} twice"
+            seen.add(name)
+        if missing := [name for name in layer.tensors if name not in gene.tensors]:
+            return f"lacks {missing[0]!r} of layer {layer.name!r}"
+        if layer.num_params > sum(gene.tensors[name].numel() for name in layer.tensors):
+            return f"counts {layer.num_params} parameters in {layer.name!r}, more than are there"
+    return ""
+
+
+class _Stored(msgspec.Struct):
+    """What a learngene's file holds besides the tensors."""
+
+    arch: Name
+    arch_kwargs: dict[str, Any]
+    layers: tuple[Layer, ...]
+    depths: tuple[Share, ...]
+    normalize: Normalize
+    travels: tuple[Literal["stem", "position", "norm"], ...]
+    card: dict[str, Any]
+    scores: dict[str, Any]
+
+
+class _Scores(msgspec.Struct, kw_only=True):
+    """Scores as files hold them; NaN stands for a layer that was not compared."""
+
+    method: str
+    layers: Annotated[tuple[str, ...], Meta(min_length=1)]
+    runs: Annotated[tuple[tuple[float, ...], ...], Meta(min_length=1)]
+    matrix: tuple[tuple[float, ...], ...] | None = None
+    slots: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError("a layer stands twice among the scores")
+        if {len(run) for run in self.runs} != {len(self.layers)}:
+            raise ValueError(f"a run does not score the {len(self.layers)} layers")
+        if self.matrix is not None and [len(line) for line in self.matrix] != (
+            [len(self.slots)] * len(self.layers)
+        ):
+            raise ValueError(
+                f"the matrix is not one of {len(self.layers)} layers and {len(self.slots)} slots"
+            )
+        if any(math.isinf(v) for line in (*self.runs, *(self.matrix or ())) for v in line):
+            raise ValueError("a score is infinite")
+
+
+class _Summary(_Scores, kw_only=True):
+    """The scores that a learngene keeps of its choice."""
+
+    mean: tuple[float, ...]
+    seeds: Count
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.mean) != len(self.layers) or self.seeds != len(self.runs):
+            raise ValueError("mean or seeds do not fit the runs")
 
 
 def save_scores(scores: Scores, path: Path | str, **about: Any) -> Path:
@@ -142,20 +198,12 @@ def load_scores(path: Path | str) -> tuple[Scores, dict[str, Any]]:
     """Read scores and what was said about them.
 
     Raises:
-        UserError: missing or foreign file.
+        UserError: missing or foreign file, or scores that do not fit their layers.
     """
-    try:
-        about = json.loads(Path(path).read_text(encoding="utf-8"))
-        fields = about.pop("scores")
-        matrix = None if fields["matrix"] is None else np.array(fields["matrix"])
-        scores = Scores(
-            fields["method"], tuple(fields["layers"]), np.array(fields["runs"]), matrix,
-            tuple(fields["slots"]),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not a file of scores ({type(error).__name__}: {error})."
-        ) from error
+    about = reading.json_file(path, dict[str, Any])
+    told = reading.checked(about.pop("scores", None), _Scores, path)
+    matrix = None if told.matrix is None else np.array(told.matrix)
+    scores = Scores(told.method, told.layers, np.array(told.runs), matrix, told.slots)
     return scores, about
 
 

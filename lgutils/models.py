@@ -8,6 +8,7 @@ name is just as good.
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +26,7 @@ VGG_STAGES = (1, 2, 2, 2)
 VGG_WIDTHS = (24, 48, 96, 96)
 VIT_STEM = (24, 48, 96)
 RESNET12_WIDTHS = (64, 128, 256, 512)
+LARGEST = 2**14  # of any number among the arguments: a damaged file must not fill the memory
 
 
 def _only_timms(options: dict) -> None:
@@ -246,6 +248,60 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
         raise UserError(f"{min(bad)!r} is not accepted: models start from random weights here.")
     if bad := OWN.keys() & kwargs.keys():
         raise UserError(f"{min(bad)} is {OWN[min(bad)]}; leave it out.")
+    for name, value in kwargs.items():
+        if (largest := _largest(value)) > LARGEST:
+            raise UserError(f"{name} {largest} is not built: sizes up to {LARGEST} are.")
+
+
+def _largest(value: Any) -> int:
+    """The largest whole number in plain values; 0 if there is none."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0
+
+
+def check_state(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
+    """Hold tensors against a model's state, and name the first that is missing, foreign, or of another shape.
+
+    Args:
+        tensors, wanted: by name.
+        what: begins the sentence, as in "x.pth does not fit 'resnet18'".
+    """
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise UserError(f"{what}: it lacks {name!r}. Check architecture and arguments.")
+        here, there = tuple(tensors[name].shape), tuple(tensor.shape)
+        if here != there:
+            raise UserError(f"{what}: {name!r} is {here}, expected is {there}.")
+    if foreign := [name for name in tensors if name not in wanted]:
+        raise UserError(
+            f"{what}: {foreign[0]!r} is foreign to it. Check architecture and arguments."
+        )
+
+
+def filled(
+    arch: str, num_classes: int, kwargs: Mapping[str, Any], tensors: Mapping, path: object
+) -> nn.Module:
+    """A model with the weights of a file, which says what model it is.
+
+    Args:
+        tensors: the whole state, by name; shapes are compared before any memory is taken.
+        path: the file, for the message.
+    Raises:
+        UserError: as `create`, or the tensors are not those of the model.
+    """
+    check_kwargs(kwargs)
+    what, sketch = f"{path} does not fit {arch}", None
+    with suppress(UserError), torch.device("meta"):  # a few architectures cannot be sketched
+        sketch = create(arch, num_classes, **kwargs)
+    if sketch is not None:
+        check_state(tensors, sketch.state_dict(), what)
+    model = create(arch, num_classes, **kwargs)
+    check_state(tensors, model.state_dict(), what)
+    model.load_state_dict(tensors)
+    return model
 
 
 def check_input(model: nn.Module, shape: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 import torch
 
-from lgutils import ancestry, data, files, train
+from lgutils import ancestry, data, files, reading, train
 from lgutils.ancestry import Ancestor, AncestryCard, AncestryConfig, accumulate
 from lgutils.errors import UserError
 from lgutils.train import FitConfig
@@ -124,7 +124,8 @@ def test_the_card_comes_back(tiny_cnn, saved):
 
 
 def test_a_card_is_the_same_after_json(shipped):
-    assert AncestryCard.parse(json.loads(json.dumps(asdict(shipped.card)))) == shipped.card
+    stored = json.dumps(asdict(shipped.card))
+    assert reading.parsed(stored, AncestryCard, "card") == shipped.card
 
 
 def test_the_learning_curve_comes_back(tiny_cnn, saved):

@@ -6,15 +6,18 @@ import platform
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 import lgutils
-from lgutils import data, files, models, recipes, train
+from lgutils import data, files, models, reading, recipes, train
 from lgutils.data import Normalize
 from lgutils.errors import UserError
+from lgutils.reading import Amount, Count, Finite, Share
 from lgutils.train import FitConfig, Score
 
 
@@ -119,11 +122,11 @@ class AncestryCard:
     dataset: str
     size: str
     split_seed: int
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Meta(min_length=1)]
     normalize: Normalize
-    images_seen: int
+    images_seen: Count
     accuracy: Score | None
-    seconds: float
+    seconds: Amount
     device: str
     versions: dict[str, str]
     weight_hash: str
@@ -162,18 +165,6 @@ class AncestryCard:
         known |= {"versions": versions(), "weight_hash": train.weight_hash(model)}
         return cls(**{**known, "config_key": config.key, **told})
 
-    @classmethod
-    def parse(cls, fields: dict[str, Any]) -> "AncestryCard":
-        """Rebuild a card from JSON."""
-        return cls(
-            **{
-                **fields,
-                "classes": tuple(fields["classes"]),
-                "normalize": Normalize(*(tuple(v) for v in fields["normalize"].values())),
-                "accuracy": Score(**fields["accuracy"]) if fields["accuracy"] else None,
-            }
-        )
-
 
 @dataclass(frozen=True)
 class Ancestor:
@@ -203,21 +194,26 @@ class Ancestor:
 
     @classmethod
     def load(cls, path: Path | str) -> "Ancestor":
-        """Read an ancestor file; the weights are checked against the card's hash."""
+        """Read an ancestor file; the weights are checked against the card's hash.
+
+        Raises:
+            UserError: damaged or foreign file, a card of another shape, weights that are not its own.
+        """
         tensors, meta = files.load_tensors(path, "ancestor")
-        try:
-            card, losses = AncestryCard.parse(meta["card"]), tuple(meta["losses"])
-            curve = tuple(tuple(point) for point in meta["curve"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} has damaged metadata ({error!r}). Make it again.") from error
-        model = models.create(card.arch, len(card.classes), **card.arch_kwargs)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise UserError(f"{path} does not fit {card.arch}: {error}") from error
+        told = reading.checked(meta, _Stored, path)
+        card = told.card
+        model = models.filled(card.arch, len(card.classes), card.arch_kwargs, tensors, path)
         if train.weight_hash(model) != card.weight_hash:
             raise UserError(f"{path}: the weights are not those of its card. Make it again.")
-        return cls(model.eval(), card, losses, curve)
+        return cls(model.eval(), card, told.losses, told.curve)
+
+
+class _Stored(msgspec.Struct):
+    """What an ancestor's file holds besides the weights."""
+
+    card: AncestryCard
+    losses: tuple[Finite, ...]
+    curve: tuple[tuple[Count, Share], ...]
 
 
 def versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Labelled images, the roles of their classes, and how bytes become the model's input."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Normalize:
-    """Channel mean and standard deviation, in units of the [0, 1] intensity."""
+    """Channel mean and standard deviation, in units of the [0, 1] intensity.
+
+    Raises:
+        UserError: unequal numbers of both, one that is not finite, a deviation that is not above 0.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self):
+        numbers = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not numbers or len(self.mean) != len(self.std) or not all(s > 0 for s in self.std):
+            raise UserError(
+                f"Mean {self.mean} and deviation {self.std} do not normalise images: as many finite "
+                "numbers of each as there are channels are expected, deviations above 0."
+            )
 
     @classmethod
     def measured(cls, images: Tensor | Pictures) -> "Normalize":

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from lgutils.data import Normalize
+from lgutils.reading import Count, Share
 from lgutils.train.memory import Room
 from lgutils.train.ranks import Ranks
 
@@ -17,10 +18,10 @@ BATCH = 500  # images a pass; no gradients are kept
 class Score:
     """Accuracy on n images with its 95 % Wilson interval, all in [0, 1]."""
 
-    accuracy: float
-    low: float
-    high: float
-    n: int
+    accuracy: Share
+    low: Share
+    high: Share
+    n: Count
 
     def __str__(self) -> str:
         return f"{self.accuracy:.1%} [{self.low:.1%}, {self.high:.1%}], n = {self.n}"

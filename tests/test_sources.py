@@ -91,6 +91,20 @@ def test_paths_are_relative_to_the_data_folder_or_absolute(folder):
     assert Dataset.parse("folder:/a/b").root == Path("/a/b")
 
 
+def test_a_path_that_is_not_in_the_data_folder_is_looked_for_here(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pics").mkdir()
+    assert Dataset.parse("folder:pics").root == tmp_path / "pics"
+    (folder / "pics").mkdir()
+    assert Dataset.parse("folder:pics").root == folder / "pics"
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x" * 300, "a\0b"])
+def test_a_path_that_no_file_can_have_is_not_found(path):
+    with pytest.raises(UserError, match="was not found; it was looked for in"):
+        data.load(f"folder:{path}")
+
+
 @pytest.mark.parametrize("name", ["cifar100", "flowers102", "folder:x", "mini-imagenet"])
 def test_a_missing_dataset_says_where_it_was_looked_for(name, folder):
     with pytest.raises(UserError, match=f"was not found; it was looked for in {folder}"):
@@ -385,7 +399,7 @@ def test_every_sixth_picture_of_a_class_is_held_out(folder):
 
 def test_a_class_of_five_pictures_is_refused(folder):
     write_folder(folder / "x", "abcdef", 5)
-    with pytest.raises(UserError, match=r"Class 'a' .* has 5 pictures; at least 6"):
+    with pytest.raises(UserError, match=r"Class 'a' .* has 5 different pictures; at least 6"):
         data.load("folder:x")
 
 
@@ -433,7 +447,7 @@ def test_train_and_val_alone_are_not_taken_for_classes(folder):
 def test_an_empty_class_is_refused_by_its_name(folder):
     write_folder(folder / "x", "abcdef")
     (folder / "x" / "nothing").mkdir()
-    with pytest.raises(UserError, match="no valid file for the classes nothing"):
+    with pytest.raises(UserError, match=r"class folder .*nothing holds no pictures"):
         data.load("folder:x")
 
 
@@ -451,6 +465,54 @@ def test_hidden_and_other_files_are_passed_over(folder):
         (folder / "x" / "a" / name).write_bytes(b"no picture")
     found = data.load("folder:x")
     assert (len(found.classes), len(found.labels), found.skipped) == (6, 36, ())
+
+
+@pytest.mark.parametrize("denied", ["x", "x/b", "x/b/deep"])
+def test_a_folder_that_may_not_be_read_is_not_called_empty(folder, denied, monkeypatch):
+    write_folder(folder / "x", "abcdef")
+    (folder / "x" / "b" / "deep").mkdir()
+    scan = os.scandir
+
+    def scandir(path):  # the tests may run as root, whom no permission stops
+        if os.fspath(path) == str(folder / denied):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=f"{folder / denied} cannot be read \\(Permission denied"):
+        data.load("folder:x")
+
+
+def test_copies_take_the_side_of_the_first(folder):
+    write_folder(folder / "x", "abcdef", 12)
+    for old, new in (("a/05", "a/12"), ("a/00", "a/13"), ("b/05", "c/12"), ("b/00", "c/13")):
+        shutil.copy(folder / "x" / f"{old}.png", folder / "x" / f"{new}.png")
+    found = data.load("folder:x")
+    held = {
+        name: found.held_out[found.labels == i].nonzero()[:, 0].tolist()
+        for i, name in enumerate("abcdef")
+    }
+    assert held == {c: [5, 11, 12] if c in "ac" else [5, 11] for c in "abcdef"}
+
+
+def test_copies_are_not_counted_where_six_are_needed(folder):
+    write_folder(folder / "x", "abcdef")
+    shutil.copy(folder / "x/b/00.png", folder / "x/b/05.png")
+    with pytest.raises(UserError, match=r"Class 'b' .* has 5 different pictures"):
+        data.load("folder:x")
+
+
+def test_files_of_one_size_and_end_are_told_apart_by_their_bytes(folder):
+    contents = [b"a" * 9000, b"b" + b"a" * 8999, b"a" * 9000, b"", b"", b"a" * 8999 + b"b"]
+    for i, content in enumerate(contents):
+        (folder / str(i)).write_bytes(content)
+    paths = [folder / str(i) for i in range(7)]  # the last is not there
+    assert data.copies.alike(paths) == [[0, 2]]
+
+
+def test_official_sets_keep_their_copies(flowers, capsys):
+    data.load("flowers102@8")  # its pictures are six times the same
+    assert capsys.readouterr().err == ""
 
 
 def test_endings_may_be_in_capitals_and_folders_nested(folder):

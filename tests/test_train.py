@@ -389,6 +389,14 @@ def test_a_gpu_that_is_not_there_is_refused(name):
         trained(device_name=name)
 
 
+@pytest.mark.parametrize("name", ["mps", "xpu", "meta"])
+def test_a_device_that_cannot_compute_here_is_refused(name):
+    if name != "meta" and getattr(torch, name).is_available():
+        pytest.skip(f"there is a device {name} here")
+    with pytest.raises(UserError, match=f"Device '{name}' .* torch cannot compute on it here"):
+        train.device(name)
+
+
 def test_the_device_is_a_gpu_where_there_is_one():
     assert train.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from lgutils.data.names import shown
 from lgutils.errors import UserError
 
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on height and width change places
@@ -80,7 +81,8 @@ def common_size(root: str, names: Sequence[str]) -> tuple[int, int]:
         if len(first) > 1:
             (a, b), (x, y) = first, first.values()
             raise UserError(
-                f"The pictures in {root} have different sizes ({x}: {a[0]}x{a[1]}, {y}: {b[0]}x{b[1]}). "
+                f"The pictures in {root} have different sizes ({shown(x)}: {a[0]}x{a[1]}, "
+                f"{shown(y)}: {b[0]}x{b[1]}). "
                 "Add the size that they are to get, for example @84, to the dataset's name."
             )
     if not first:

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -10,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgutils.data.names import Dataset
+from lgutils.data import copies
+from lgutils.data.names import Dataset, shown
 from lgutils.data.sets import Split
 from lgutils.errors import UserError
 
 # Base, open-world and novel classes; the second is how the few-shot literature names them.
 PARTS = (("base", "open-world", "novel"), ("train", "val", "test"))
+# What systems and programs put between pictures; names that begin with a dot are hidden anyway.
+LITTER = {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
 FLOWERS_FOLDER = "flowers-102"
 FLOWERS_LABELS = "imagelabels.mat"
 FLOWERS_MD5 = (
@@ -32,35 +37,63 @@ class Listing:
         names: paths relative to it.
         labels: (N,) int64, positions in `classes`.
         classes: class names.
+        firsts: (N,) int64, for a copy the row of the first picture like it; None: no copies.
     """
 
     root: Path
     names: tuple[str, ...]
     labels: Tensor
     classes: tuple[str, ...]
+    firsts: Tensor | None = None
 
     @property
     def held_out(self) -> Tensor:
         """(N,) bool: every sixth picture of a class, in the order of the listing.
 
+        Copies are not counted: they stand where the first picture like them does.
+
         Raises:
-            UserError: a class has fewer than six.
+            UserError: a class has fewer than six different ones.
         """
+        firsts = torch.arange(len(self.labels)) if self.firsts is None else self.firsts
         held_out = torch.zeros(len(self.labels), dtype=torch.bool)
         for c, name in enumerate(self.classes):
-            rows = (self.labels == c).nonzero()[:, 0]
+            mine = (self.labels == c).nonzero()[:, 0]
+            rows = mine[np.sort(np.unique(firsts[mine], return_index=True)[1])]
             if len(rows) < 6:
                 raise UserError(
-                    f"Class {name!r} in {self.root} has {len(rows)} pictures; at least 6 are expected, "
-                    "since every sixth is held out. Add pictures or leave the class out."
+                    f"Class {name!r} in {self.root} has {len(rows)} different pictures; at least 6 are "
+                    "expected, since every sixth is held out. Add pictures or leave the class out."
                 )
             held_out[rows[5::6]] = True
-        return held_out
+        return held_out[firsts]
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden, or left by a system."""
+    return name.startswith(".") or name in LITTER
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Names of the folders in a folder, sorted, without hidden ones.
+
+    Raises:
+        UserError: the folder may not be read.
+    """
+    try:
+        with os.scandir(folder) as inside:
+            return sorted(
+                entry.name for entry in inside if entry.is_dir() and not hidden(entry.name)
+            )
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(
+        f"{shown(str(error.filename))} cannot be read ({error.strerror}). Change its "
+        "permissions, or move it away."
+    )
 
 
 def parts(dataset: Dataset) -> tuple[Path, ...]:
@@ -70,8 +103,8 @@ def parts(dataset: Dataset) -> tuple[Path, ...]:
         UserError: nothing is there, or only some of the three parts.
     """
     root = dataset.root
-    if not root.is_dir():
-        raise dataset.missing(root)
+    if not os.path.isdir(root):  # unlike Path's, it takes any name
+        raise dataset.missing(*dataset.places)
     inside = subfolders(root)
     for names in PARTS:
         tables = [root / f"{name}.csv" for name in names]
@@ -100,7 +133,7 @@ def class_names(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
         UserError: a class stands in two parts.
     """
     found = tuple(
-        tuple(sorted({label for _, label in _table(path)}) if path.suffix == ".csv" else subfolders(path))
+        tuple(sorted({label for _, label in _table(path)}) if path.suffix == ".csv" else map(shown, subfolders(path)))
         for path in parts(dataset)
     )  # fmt: skip
     owner: dict[str, int] = {}
@@ -145,39 +178,48 @@ def dealt(count: int, seed: int, base: int, open_world: int) -> Split:
 def listing(dataset: Dataset) -> Listing:
     """All pictures of a folder or of csv files, by class and name; of csv files in their order.
 
+    Copies in a folder of the user's are told, see `copies.firsts`.
+
     Raises:
-        UserError: no pictures, a class without any, a csv file of another form.
+        UserError: no pictures, a class without any, a csv file of another form, an unreadable folder.
     """
     root, classes = dataset.root, sum(class_names(dataset), ())
     number = {name: i for i, name in enumerate(classes)}
-    names, labels = [], []
+    found: list[tuple[str, str]] = []
     for part in parts(dataset):
         if part.suffix == ".csv":
-            found = [(f"images/{name}", label) for name, label in _table(part)]
+            found += [(f"images/{name}", label) for name, label in _table(part)]
         else:
-            found = _pictures(part, root)
-        names += [name for name, _ in found]
-        labels += [number[label] for _, label in found]
-    return Listing(root, tuple(names), torch.tensor(labels), classes)
+            found += _pictures(part, root)
+    names = tuple(name for name, _ in found)
+    labels = torch.tensor([number[label] for _, label in found], dtype=torch.int64)
+    firsts = copies.firsts(root, names, labels) if dataset.name == "folder" else None
+    return Listing(root, names, labels, classes, firsts)
 
 
-def _pictures(part: Path, root: Path) -> list[tuple[str, str]]:
+def _pictures(part: Path, root: Path) -> Iterator[tuple[str, str]]:
     """(path below `root`, class) of each picture, as torchvision's ImageFolder finds them."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # slow to import
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # slow to import
 
-    def is_picture(path: str) -> bool:
-        name = Path(path).name
-        return not name.startswith(".") and name.lower().endswith(IMG_EXTENSIONS)
+    def stop(error: OSError) -> None:
+        raise _unreadable(error) from error
 
-    classes = subfolders(part)
-    numbers = {name: i for i, name in enumerate(classes)}
-    try:
-        found = make_dataset(str(part), numbers, is_valid_file=is_picture)
-    except FileNotFoundError as error:  # it names the empty classes
-        raise UserError(
-            f"{part}: {error} Put pictures there ({' '.join(IMG_EXTENSIONS)}), or remove the folder."
-        ) from error
-    return [(Path(path).relative_to(root).as_posix(), classes[c]) for path, c in found]
+    for label in subfolders(part):
+        found = []
+        for here, folders, names in os.walk(part / label, onerror=stop, followlinks=True):
+            folders[:] = [name for name in folders if not hidden(name)]
+            found += [
+                (here, name)
+                for name in names
+                if not hidden(name) and name.lower().endswith(IMG_EXTENSIONS)
+            ]
+        if not found:
+            raise UserError(
+                f"The class folder {shown(str(part / label))} holds no pictures. Put some there "
+                f"({' '.join(IMG_EXTENSIONS)}), or remove the folder."
+            )
+        for here, name in sorted(found):
+            yield Path(here, name).relative_to(root).as_posix(), shown(label)
 
 
 def _table(path: Path) -> list[tuple[str, str]]:
@@ -185,6 +227,8 @@ def _table(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             lines = list(csv.DictReader(handle))
+    except OSError as error:
+        raise _unreadable(error) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no csv file in UTF-8 ({error}).") from error
     if not lines or not all(line.get("filename") and line.get("label") for line in lines):

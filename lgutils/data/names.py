@@ -17,7 +17,12 @@ _FORM = re.compile(r"(?P<name>[^:@]*)(:(?P<path>.*?))?(@(?P<pixels>\d+))?")
 def folder() -> Path:
     """The data folder: `$LGUTILS_DATA`, else `data` in the cache folder."""
     given = os.environ.get("LGUTILS_DATA")
-    return Path(given).expanduser() if given else files.cache_dir() / "data"
+    return Path(os.path.expanduser(given)) if given else files.cache_dir() / "data"
+
+
+def shown(name: str) -> str:
+    """A file's name as text that any file takes: bytes that are not UTF-8 become \\x.. in it."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ class Dataset:
 
     Attributes:
         name: one of `NAMES`.
-        path: where it is, relative to the data folder, or absolute; None for the usual place. For
-            "folder" and "mini-imagenet" the folder of pictures itself, else the folder that holds
-            what torchvision would have put there.
+        path: where it is: absolute, or relative to the data folder or, if it is not there, to the current
+            folder; None for the usual place. For "folder" and "mini-imagenet" the folder of pictures
+            itself, else the folder that holds what torchvision would have put there.
         pixels: height and width that the pictures are scaled to; None leaves them as they are.
     """
 
@@ -66,20 +71,27 @@ class Dataset:
         return self.name + path + ("" if self.pixels is None else f"@{self.pixels}")
 
     @property
-    def root(self) -> Path:
-        """The folder in which the files are looked for."""
+    def places(self) -> tuple[Path, ...]:
+        """The folders in which the files are looked for; the first that is there counts."""
         if self.path is None:
-            return folder() / self.name if self.name == "mini-imagenet" else folder()
-        return folder() / Path(self.path).expanduser()
+            return (folder() / self.name if self.name == "mini-imagenet" else folder(),)
+        path = os.path.expanduser(self.path)  # unlike Path's, it takes any name
+        return tuple(dict.fromkeys((folder() / path, Path.cwd() / path)))
+
+    @property
+    def root(self) -> Path:
+        """The one of `places` that is there; the first if none is."""
+        places = self.places
+        return next((place for place in places if os.path.isdir(place)), places[0])
 
     def missing(self, *places: Path) -> UserError:
         """Build the error for files that are not there (not raised)."""
-        looked = " and ".join(map(str, places))
+        looked = " and ".join(shown(str(place)) for place in places)
         if self.name in FETCHED:
             where = self.root if self.path is not None else folder()
             advice = f"Fetch it with `lgutils data {self.name} --download --data-dir {where}`"
         elif self.name == "folder":
-            advice = "Write folder:PATH with a path that is absolute or lies in the data folder"
+            advice = "Check the name, or write folder:PATH with an absolute path"
         else:
             advice = "It must be brought: put its folders or csv files there"
         return UserError(f"{self} was not found; it was looked for in {looked}. {advice}.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from lgutils import machine
 from lgutils.data.decode import Decoded, Decoder, Files, Scaled
+from lgutils.data.names import shown
 from lgutils.errors import UserError
 
 FEW = 1000  # pictures that are decoded sooner than worker processes start
@@ -124,7 +126,7 @@ class Pictures:
         for rows, batch in zip(plan, self._reader.read(plan), strict=True):
             for i, why in batch.failed.items():
                 raise UserError(
-                    f"The picture {self.source.name(rows[i])} cannot be read any more ({why}). It could "
+                    f"The picture {shown(self.source.name(rows[i]))} cannot be read any more ({why}). It could "
                     "when the dataset was loaded: bring it back, or load the dataset again."
                 )
             yield batch.images.to(self.device, non_blocking=True)
@@ -142,10 +144,10 @@ class Pictures:
         digest = hashlib.sha256(repr(self.source.size).encode())
         for row in self.rows.tolist():
             try:
-                digest.update(self.source.told(row).encode())
+                digest.update(os.fsencode(self.source.told(row)))
             except OSError as error:
                 raise UserError(
-                    f"The picture {self.source.name(row)} is gone ({error.strerror}). Bring it back, or "
+                    f"The picture {shown(self.source.name(row))} is gone ({error.strerror}). Bring it back, or "
                     "load the dataset again."
                 ) from error
         return int.from_bytes(digest.digest()[:7], "big")

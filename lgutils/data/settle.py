@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from lgutils import files
 from lgutils.data.decode import Decoder, Files, Scaled, common_size, quiet
+from lgutils.data.names import shown
 from lgutils.data.pictures import Pictures, cores
 from lgutils.data.sets import ImageSet
 from lgutils.errors import UserError
@@ -105,9 +106,9 @@ def _memory(source: Files) -> Path:
     for name in source.names:
         try:
             told = os.stat(os.path.join(source.root, name))
-            digest.update(f"{name} {told.st_size} {told.st_mtime_ns}".encode())
+            digest.update(os.fsencode(f"{name} {told.st_size} {told.st_mtime_ns}"))
         except OSError:
-            digest.update(f"{name} absent".encode())
+            digest.update(os.fsencode(f"{name} absent"))
     return files.cache_dir() / f"unreadable-{digest.hexdigest()[:16]}.json"
 
 
@@ -115,7 +116,7 @@ def _without(found: ImageSet, names: tuple[str, ...], failed: dict[int, str]) ->
     """Leave out pictures that cannot be read, and say so once."""
     if not failed:
         return found
-    first = ", ".join(f"{names[row]} ({why})" for row, why in list(failed.items())[:3])
+    first = ", ".join(f"{shown(names[row])} ({why})" for row, why in list(failed.items())[:3])
     told = f"{len(failed)} of {len(names)} pictures of {found.name} cannot be read: {first}"
     told += ", ..." if len(failed) > 3 else ""
     if len(failed) > BAD * len(names):

@@ -21,7 +21,11 @@ from lgutils.errors import UserError
 
 
 def device(name: str | None = None) -> torch.device:
-    """The device to use: the one named, else a GPU where there is one, else the CPU."""
+    """The device to use: the one named, else a GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: torch does not know it, or cannot compute on it here.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -30,6 +34,13 @@ def device(name: str | None = None) -> torch.device:
         raise UserError(f"Unknown device {name!r}. Use 'cpu', 'cuda' or 'cuda:1'.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"Device {name!r} was asked for, but torch sees no GPU. Use 'cpu'.")
+    try:
+        (torch.ones(1, device=found) + 1).item()
+    except Exception as error:  # each backend has its own kind: absent, no such number, no data
+        raise UserError(
+            f"Device {name!r} was asked for, but torch cannot compute on it here. Use 'cpu', or leave "
+            "the device out."
+        ) from error
     return found
 
 

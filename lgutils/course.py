@@ -3,16 +3,21 @@
 import asyncio
 import os
 import re
+import sys
 import time
 import warnings
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
-from lgutils import files
+from lgutils import files, machine
 from lgutils.errors import UserError, unknown
+
+SLOW = 3  # times the expected seconds, and the bar says what may be the reason
+WIDTH = 60  # letters of a running cell's output beside the bar
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,34 @@ def run(
     return done
 
 
+async def _ticking(work: Coroutine, tick: Callable[[], Coroutine]) -> None:
+    """Do the work, and call `tick` every second until it ends."""
+    doing = asyncio.ensure_future(work)
+    while not doing.done():
+        await tick()
+        await asyncio.wait([doing], timeout=1)
+    await doing
+
+
+def _last_line(cell) -> str:
+    """What a running cell wrote last, cut to fit beside the bar."""
+    texts = [o.get("text", "") for o in getattr(cell, "outputs", []) if o.output_type == "stream"]
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", texts[-1])) if texts else []
+    shown = [line.strip() for line in lines if line.strip()]
+    return shown[-1][:WIDTH] if shown else ""
+
+
+def _why_slow() -> str:
+    """What of this computer explains a chapter that takes long."""
+    fast, free, cores = machine.arithmetic(), machine.free_cores(), machine.cores()
+    told = f"{free} of {cores} cores are free beside it" if cores > 1 else "there is one core"
+    if not fast.bfloat16:
+        told += ", and the processor computes in float32, as its bfloat16 is slow or lacking"
+    threads = os.environ.get("OMP_NUM_THREADS")
+    told += f"; OMP_NUM_THREADS is {threads}" if threads else ""
+    return told + ". It goes on."
+
+
 def _client(book, path: Path, **hooks):
     """A client that runs a notebook in its own folder and stores no times and no widgets."""
     from nbclient import NotebookClient
@@ -107,24 +140,39 @@ def _client(book, path: Path, **hooks):
 def _execute(path, book, folder: Path, scale: str, expected: float, count: int, bar) -> Chapter:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    began, start, ran = time.perf_counter(), bar.n, 0
+    began, start, ran, said, running = time.perf_counter(), bar.n, 0, False, None
 
-    def tick(**_):
+    def begin(cell, **_):
+        nonlocal running
+        running = cell
+
+    def end(**_):
         nonlocal ran
         ran += 1
+
+    async def tick():
+        nonlocal said
         elapsed = time.perf_counter() - began
         # Between the share of cells and the share of time: neither alone is a good clock.
         share = min(0.5 * ran / max(count, 1) + 0.5 * min(elapsed / expected, 1), 1)
         bar.n = start + expected * share
-        bar.set_description_str(f"{path.stem}  {_clock(elapsed)} of about {_clock(expected)}")
+        now = f"{path.stem}  {_clock(elapsed)} of about {_clock(expected)}"
+        bar.set_description_str(f"{now}  {_last_line(running)}".rstrip())
+        if elapsed > SLOW * expected and not said:
+            said = True
+            why = await asyncio.to_thread(_why_slow)  # which loads torch
+            tqdm.write(
+                f"{path.stem} takes {SLOW} times as long as expected, or more: {why}",
+                file=sys.stderr,
+            )
 
-    client = _client(book, path, on_cell_executed=tick)
+    client = _client(book, path, on_cell_start=begin, on_cell_executed=end)
     error = None
-    environment = {**os.environ, "LGUTILS_SCALE": scale, "LGUTILS_WIDGETS": "0"}
+    environment = {**machine.PASSIVE, **os.environ, "LGUTILS_SCALE": scale, "LGUTILS_WIDGETS": "0"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            asyncio.run(client.async_execute(env=environment))
+            asyncio.run(_ticking(client.async_execute(env=environment), tick))
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
         error = next(e for e in (getattr(problem, "ename", ""), type(problem).__name__) if e)
         error += f": {getattr(problem, 'evalue', '') or ''}".rstrip(": ")
@@ -165,7 +213,8 @@ def refresh(only: str | None = None) -> None:
             raise UserError(f"There is no notebook {path}. Name a chapter, such as 02, or a file.")
         book = nbformat.read(path, as_version=4)
         began = time.perf_counter()
-        asyncio.run(_client(book, path).async_execute(env={**os.environ, "LGUTILS_WIDGETS": "0"}))
+        environment = {**machine.PASSIVE, **os.environ, "LGUTILS_WIDGETS": "0"}
+        asyncio.run(_client(book, path).async_execute(env=environment))
         seconds = time.perf_counter() - began
         book.metadata["lgutils"] = {"seconds": round(seconds)}
         book.metadata.pop("widgets", None)

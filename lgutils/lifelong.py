@@ -168,7 +168,7 @@ def measure(trial: Trial) -> dict:
     tables = {"seen": life.seen, "own": life.own, "calm": life.calm}
     row |= {f"matrix ({name})": json.dumps(t.round(4).tolist()) for name, t in tables.items()}
     row |= {"seconds": life.seconds, "seconds (descendants)": time.perf_counter() - began}
-    return row | fleet.jobs.made_by("one at a time")
+    return row | fleet.jobs.made_by("one at a time", trial.config.fit)
 
 
 def _measures(matrix: np.ndarray) -> dict[str, float]:

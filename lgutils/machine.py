@@ -1,6 +1,20 @@
-"""What this computer offers to a process."""
+"""What this computer offers to a process: cores that are free, and the arithmetic that it is fast at."""
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # the command line must not wait for torch
+    import torch
+
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait sleep: two that spin for each other
+# beside other work are several times slower. OpenMP reads it when torch is loaded.
+ROUNDS = 4  # of the probe; the fastest counts
+SLOWER = 1.5  # times slower than the usual way, and the other way is taken
 
 
 def cores() -> int:
@@ -8,3 +22,125 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_cores(seconds: float = 0.1) -> int:
+    """Cores that nobody else keeps busy, at least 1; where the system does not tell, `cores()`.
+
+    Args:
+        seconds: how long to look (Linux). This process should not compute meanwhile.
+    """
+    try:
+        before = _idle()
+        time.sleep(seconds)
+        idle = (_idle() - before) / os.sysconf("SC_CLK_TCK") / seconds
+    except (OSError, ValueError, IndexError):
+        return cores()
+    return max(1, min(cores(), round(idle)))
+
+
+def _idle() -> int:
+    """Clock ticks in which the cores of this process had nothing to do."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    found = [line.split() for line in lines if line.split(" ")[0] in mine]
+    return sum(int(fields[4]) + int(fields[5]) for fields in found)  # idle and waiting for a disk
+
+
+@contextmanager
+def free_threads() -> Iterator[int]:
+    """Compute in the block with no more threads than cores are free; yields their number.
+
+    A number that the user chose, by OMP_NUM_THREADS or `torch.set_num_threads`, stays.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    chosen = before == 1 or os.environ.get("OMP_NUM_THREADS") or before < cores()
+    now = before if chosen else min(before, free_cores())
+    torch.set_num_threads(now)
+    try:
+        yield now
+    finally:
+        torch.set_num_threads(before)
+
+
+class Arithmetic(NamedTuple):
+    """What a device is fast at, beside float32 in the usual memory layout.
+
+    Attributes:
+        bfloat16: autocast to bfloat16 pays.
+        channels_last: images and convolutions are faster with the channels last.
+    """
+
+    bfloat16: bool
+    channels_last: bool
+
+
+@lru_cache
+def arithmetic(kind: str = "cpu") -> Arithmetic:
+    """What a device is fast at; asked or measured once a process.
+
+    A GPU is asked by torch's own query. So is a CPU, where torch has a public one; as that one does not know
+    what a user switched off (ONEDNN_MAX_CPU_ISA), a yes is tried in a fraction of a second: an emulated
+    bfloat16 is many times slower than float32.
+
+    Args:
+        kind: of the device, "cpu", "cuda", ...
+    """
+    import torch
+
+    if kind != "cpu":
+        query = getattr(torch.get_device_module(kind), "is_bf16_supported", None)
+        return Arithmetic(query is not None and query(including_emulation=False), True)
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    able = not told or any("bf16" in name and has is True for name, has in told.items())
+    return _probed(able)
+
+
+def _probed(able: bool) -> Arithmetic:
+    """Time a small convolution's step, in turns, on one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ways = {
+            "usual": _step(torch.channels_last, torch.float32),
+            "contiguous": _step(torch.contiguous_format, torch.float32),
+        }
+        if able:
+            ways["bfloat16"] = _step(torch.channels_last, torch.bfloat16)
+        best = dict.fromkeys(ways, float("inf"))
+        with torch.enable_grad():
+            for _ in range(ROUNDS + 1):  # the first one warms up, and is never the fastest
+                for name, step in ways.items():
+                    began = time.perf_counter()
+                    step()
+                    best[name] = min(best[name], time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return Arithmetic(
+        able and best["bfloat16"] < SLOWER * best["usual"],
+        best["usual"] < SLOWER * best["contiguous"],
+    )
+
+
+def _step(layout: "torch.memory_format", dtype: "torch.dtype"):
+    """A function that passes images forwards and backwards through two convolutions."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        net = nn.Sequential(
+            nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1),
+        ).to(memory_format=layout)  # fmt: skip
+        x = torch.randn(4, 64, 16, 16).contiguous(memory_format=layout)
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = net(x).float().square().mean()
+        loss.backward()
+
+    return step

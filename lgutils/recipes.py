@@ -157,7 +157,7 @@ def _rehearsed(recipe: Recipe) -> Recipe:
 # --- the course's two families ----------------------------------------------------------------------
 
 SMOOTH = {"batch_size": 128, "label_smoothing": 0.1, "shift": 3}
-FAST = {"precision": "bfloat16", "compile": True}
+FAST = {"precision": "auto", "compile": True}
 PAPER_SGD = {"lr": 0.1, "meta_lr": 1e-4, "meta_weight_decay": 1e-4}
 TOKENS = {"gamma": 0.1, "distance": "l1", "adapter": "identity"}
 # 5000 iterations and the half-deep small models are ours; VGG16's and VGG9's convolutions the paper's.
@@ -171,7 +171,7 @@ COURSE = {
         ancestor=Shape("learngene_vgg"),
         pseudo=Shape("learngene_vgg", {"stages": [1, 1, 1, 1]}),
         descendant=Shape("learngene_vgg", {"stages": [1, 2, 2, 2]}),
-        fit=FitConfig(epochs=12, lr=4e-3, precision="bfloat16", **SMOOTH),
+        fit=FitConfig(epochs=12, lr=4e-3, precision="auto", **SMOOTH),
         condensing={"iterations": 150, "inner_steps": 2},
         reference=PAPER_SGD,
     ),

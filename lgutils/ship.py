@@ -252,10 +252,10 @@ def faults() -> None:
     with fleet.backends.pool(fleet.backends.cores()) as processes:
         running = [processes.submit(module_faults.run, *one) for one in asked.values()]
         found = [future.result() for future in tqdm(running, desc="faults", unit="arm")]
-    about = fleet.jobs.made_by("one at a time")
     lines = [
         {"family": family, "method": method, "fault": fault, "task": job.task.seed,
-         "lr": job.fit.lr, "accuracy": round(value, 4), **about}
+         "lr": job.fit.lr, "accuracy": round(value, 4),
+         **fleet.jobs.made_by("one at a time", job.fit)}
         for ((family, method, fault), (jobs, _)), values in zip(asked.items(), found, strict=True)
         for job, value in zip(jobs, values, strict=True)
     ]  # fmt: skip

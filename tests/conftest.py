@@ -4,6 +4,7 @@ import os
 import shutil
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `lgutils course` sets it; read with torch
 
 import pytest
 import torch

@@ -147,7 +147,7 @@ def test_the_faults_part_writes_a_row_for_every_task_of_every_arm(monkeypatch, t
 
 def test_the_variance_part_crosses_its_four_factors(monkeypatch, tmp_path):
     def run(jobs, **_):
-        about = fleet.jobs.made_by("one at a time")
+        about = fleet.jobs.made_by("one at a time", jobs[0].fit)
         return [fleet.Row(job, 0.5, ((40, 0.5),), 0.3, 1.0, "key", about) for job in jobs]
 
     scores = {family: learngene.shipped_scores(family)[0] for family in FAMILIES}

@@ -114,6 +114,7 @@ class AncestryCard:
         origin: where adopted weights are from; empty for those trained here.
         fresh_head: the head is random, since the adopted weights have none.
         images_key: `data.checksum` of the training images; empty where it was not taken.
+        arithmetic: what it was trained in, such as "bfloat16, channels last"; empty where it is not known.
     """
 
     family: str
@@ -135,6 +136,7 @@ class AncestryCard:
     origin: str = ""
     fresh_head: bool = False
     images_key: str = ""
+    arithmetic: str = ""
 
     def __str__(self) -> str:
         lines = {"architecture": f"{self.arch} {self.arch_kwargs or ''}".strip()}
@@ -152,7 +154,8 @@ class AncestryCard:
                 "knows": f"{len(self.classes)} classes of {self.dataset}: {' '.join(self.classes)}",
                 "images seen": f"{self.images_seen:,}",
                 "held-out accuracy": str(self.accuracy or "not measured here"),
-                "trained in": f"{self.seconds:.0f} s on {self.device}",
+                "trained in": f"{self.seconds:.0f} s on {self.device}"
+                + (f", in {self.arithmetic}" if self.arithmetic else ""),
             }
         lines["weights"] = self.weight_hash[:16]
         return "\n".join(f"{name:>18}: {text}" for name, text in lines.items())

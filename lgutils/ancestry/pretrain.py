@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from lgutils import data, files, models, train
+from lgutils import data, files, machine, models, train
 from lgutils.ancestry.adopt import adopt
 from lgutils.ancestry.model import (
     Ancestor,
@@ -89,11 +89,12 @@ def pretrain(
     model = models.create(config.arch, len(classes), seed=config.seed, **config.arch_kwargs)
     models.check_input(model, tuple(images.images.shape[1:]))
     began = time.perf_counter()
-    fitted = train.fit(
-        model, training, normalize, config.fit, test=held, device_name=device_name,
-        checkpoint=checkpoint, progress=f"accumulating ({config.family})" if progress else None,
-    )  # fmt: skip
-    title = device_title(together.device)
+    with machine.free_threads():
+        fitted = train.fit(
+            model, training, normalize, config.fit, test=held, device_name=device_name,
+            checkpoint=checkpoint, progress=f"accumulating ({config.family})" if progress else None,
+        )  # fmt: skip
+        title = device_title(together.device)
     card = AncestryCard.of(
         config,
         fitted.model,
@@ -103,6 +104,7 @@ def pretrain(
         accuracy=fitted.score,
         seconds=round(max(fitted.seconds, time.perf_counter() - began), 1),
         device=title if together.size == 1 else f"{together.size} x {title}",
+        arithmetic=fitted.arithmetic,
         images_key=str(data.checksum(training[0])),
     )
     return Ancestor(fitted.model.cpu(), card, fitted.losses, fitted.curve)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lgutils import __version__
+from lgutils import __version__, machine
 from lgutils.errors import UserError
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ def _alone_but_for(command: str) -> None:
 
 def main() -> None:
     """Entry point: one sentence and exit code 2 for bad input, 130 for Ctrl-C."""
+    os.environ.update({**machine.PASSIVE, **os.environ})
     try:
         _alone_but_for("accumulate")
         app()

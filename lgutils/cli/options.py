@@ -17,6 +17,12 @@ Scale = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU if there is one.")
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="float32 or bfloat16; default: bfloat16 where the recipe allows it and it is fast."
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -11,6 +11,7 @@ from lgutils.cli.options import (
     DataDir,
     Device,
     Out,
+    Precision,
     Scale,
     again,
     budget_of,
@@ -74,6 +75,7 @@ def accumulate(
         bool, typer.Option("--fresh", help="Train even where one is at hand.")
     ] = False,
     device: Device = None,
+    precision: Precision = None,
 ) -> None:
     """Make an ancestry model: it learns the base classes. A finished one is used if there is one."""
     from lgutils import ancestry, train
@@ -89,6 +91,7 @@ def accumulate(
         config = ancestry.AncestryConfig.custom(
             arch, settings_of(set_ or []), weights=weights, dataset=dataset, scale_name=scale
         )
+    config = replace(config, fit=replace(config.fit, precision=precision or config.fit.precision))
     ancestor = ancestry.accumulate(config, fresh=fresh, device_name=device)
     if train.is_main():
         ancestor.save(out)
@@ -187,6 +190,7 @@ def inherit(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the task and the fresh layers.")] = 0,
     device: Device = None,
+    precision: Precision = None,
 ) -> None:
     """Build a descendant for a few-shot task of novel classes, train it, and compare with scratch."""
     from lgutils import data, files, models, recipes, train
@@ -203,6 +207,7 @@ def inherit(
     family, size = gene.card.get("family", "cnn"), gene.card.get("size", "quick")
     fit = recipes.find(family, scale_of(size), dataset).few_shot
     settings, fit = settings_of(set_ or []), replace(fit, epochs=epochs or fit.epochs)
+    fit = replace(fit, precision=precision or fit.precision)
     scores = {}
     for name, source in {"scratch": module.scratch(None, gene), "learngene": gene}.items():
         heir = module.inherit(source, arch, num_classes=ways, seed=seed, **settings)

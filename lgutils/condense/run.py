@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from lgutils import blocks, data, files, models, recipes, train
+from lgutils import blocks, data, files, machine, models, recipes, train
 from lgutils.ancestry import Ancestor
 from lgutils.condense import norm
 from lgutils.condense.bilevel import MODES, SGD, Hypergradient, gradients, hypergradient
@@ -230,7 +230,7 @@ class Condenser:
         if augment:
             drawn = self._augmented(drawn, generator)
         x = self.normalize(drawn)
-        return x.contiguous(memory_format=torch.channels_last), images[1][rows]
+        return x.contiguous(memory_format=train.layout_on(self.where)), images[1][rows]
 
     def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         images = data.shifted(images, self.config.shift, generator)
@@ -405,13 +405,13 @@ def condense(
     bar = tqdm(
         total=config.iterations, initial=run.done, desc="condensing", unit="it", disable=not progress
     )  # fmt: skip
-    while run.done < config.iterations:
-        value = run.step()
-        bar.update()
-        bar.set_postfix(J=f"{value:.2f}", refresh=False)
-        if path and (run.done % 10 == 0 or run.done == config.iterations):
-            run.save(path)
-    bar.close()
+    with bar, machine.free_threads():
+        while run.done < config.iterations:
+            value = run.step()
+            bar.update()
+            bar.set_postfix(J=f"{value:.2f}", refresh=False)
+            if path and (run.done % 10 == 0 or run.done == config.iterations):
+                run.save(path)
     if path and not keep:
         path.unlink(missing_ok=True)
     return run.result(time.perf_counter() - began)

@@ -251,16 +251,17 @@ def finished(
     """The row of a trained job; the curve ends with the last epoch."""
     return Row(
         prepared.job, curve[-1][1], tuple(curve), prepared.descendant.inherited_share, seconds,
-        prepared.episode.key, made_by(backend),
+        prepared.episode.key, made_by(backend, prepared.job.fit),
     )  # fmt: skip
 
 
-def made_by(backend: str) -> dict[str, str]:
-    """Device, versions, code and backend behind a row of this process."""
+def made_by(backend: str, fit: FitConfig) -> dict[str, str]:
+    """Device, arithmetic, versions, code and backend behind a row of this process."""
     where = train.device()
     alone = where.type == "cpu" and backend != "stacked"
     device = "1 CPU thread" if alone else ancestry.device_title(where)
-    return {"device": device, **ancestry.versions(), "code": code_version(), "backend": backend}
+    made = {"device": device, "arithmetic": train.arithmetic_on(where, fit)}
+    return {**made, **ancestry.versions(), "code": code_version(), "backend": backend}
 
 
 @lru_cache(maxsize=1)

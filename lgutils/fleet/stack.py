@@ -183,7 +183,8 @@ def _epoch(
         if scheduler is not None:
             scheduler.step_update((number - 1) * len(batches) + i)
         x = x.unflatten(1, (count, -1)).transpose(0, 1)
-        with torch.autocast(where.type, torch.bfloat16, enabled=fit.precision == "bfloat16"):
+        half = fit.precision_on(where) == "bfloat16"
+        with torch.autocast(where.type, torch.bfloat16, enabled=half):
             logits = stack(x).flatten(0, 1)
         losses = F.cross_entropy(
             logits.float(), y.T.flatten(), reduction="none", label_smoothing=fit.label_smoothing

@@ -4,9 +4,17 @@
 passes that do not fit; `ranks` lets several processes work on one model, `shared` deals out pictures to them.
 """
 
-from lgutils.train.config import LATER, MILESTONES, PRECISIONS, SCHEDULES, FitConfig, optimizer_for
+from lgutils.train.config import (
+    LATER,
+    MILESTONES,
+    PRECISIONS,
+    SCHEDULES,
+    FitConfig,
+    layout_on,
+    optimizer_for,
+)
 from lgutils.train.keys import weight_hash
-from lgutils.train.loop import Diverged, Fitted, Objective, fit
+from lgutils.train.loop import Diverged, Fitted, Objective, arithmetic_on, fit
 from lgutils.train.ranks import Ranks, device, is_main, join
 from lgutils.train.scores import Score, evaluate, predict
 
@@ -21,11 +29,13 @@ __all__ = [
     "Objective",
     "Ranks",
     "Score",
+    "arithmetic_on",
     "device",
     "evaluate",
     "fit",
     "is_main",
     "join",
+    "layout_on",
     "optimizer_for",
     "predict",
     "weight_hash",

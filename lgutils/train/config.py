@@ -8,9 +8,10 @@ from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
+from lgutils import machine
 from lgutils.errors import UserError, unknown
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "constant", "steps")
 MILESTONES = (0.3, 0.9)  # shares of all steps at which "steps" multiplies the rate by 0.2
 LATER = {"rotate": 0.0}  # fields that came later: at these values they are left out of keys
@@ -34,7 +35,8 @@ class FitConfig:
         label_smoothing: 0 to 1.
         shift, flip, rotate: augmentation, see `data.Batches`.
         clip: largest gradient norm; None for no clipping.
-        precision: "float32" or "bfloat16" (autocast; weights stay float32).
+        precision: "float32", "bfloat16" (autocast; weights stay float32), or "auto": bfloat16 where the
+            device is fast at it, see `machine.arithmetic`, else float32.
         compile: torch.compile the model, once for each size of batch that occurs (whole ones, the last
             one); pays on a GPU for long training.
         log_every: evaluate every so many epochs, if a test set is given; the last epoch always.
@@ -85,7 +87,21 @@ class FitConfig:
 
     def told(self) -> dict:
         """Plain values for a key: what came later is left out at its default, so that old keys hold."""
-        return {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
+        told = {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
+        # The processor is no setting: "auto" is the bfloat16 of old keys, wherever it runs.
+        return told | ({"precision": "bfloat16"} if self.precision == "auto" else {})
+
+    def precision_on(self, where: torch.device) -> str:
+        """What a device computes in: "float32" or "bfloat16"."""
+        if self.precision != "auto":
+            return self.precision
+        return "bfloat16" if machine.arithmetic(where.type).bfloat16 else "float32"
+
+
+def layout_on(where: torch.device) -> torch.memory_format:
+    """The memory layout in which a device is fast at convolutions."""
+    fast = machine.arithmetic(where.type).channels_last
+    return torch.channels_last if fast else torch.contiguous_format
 
 
 def optimizer_for(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from lgutils import files
 from lgutils.data import Batches, Normalize, placed
 from lgutils.errors import UserError
-from lgutils.train.config import FitConfig, optimizer_for
+from lgutils.train.config import FitConfig, layout_on, optimizer_for
 from lgutils.train.keys import fit_key
 from lgutils.train.memory import Room
 from lgutils.train.ranks import Ranks, join
@@ -37,6 +37,7 @@ class Fitted:
         curve: (epoch, accuracy) pairs; epoch 0 is not measured.
         seconds: wall time of training, evaluation included.
         optimizer_state: of the optimiser after the last step, as torch's `state_dict` gives it.
+        arithmetic: what it was computed in, see `arithmetic_on`.
     """
 
     model: nn.Module
@@ -45,6 +46,13 @@ class Fitted:
     curve: tuple[tuple[int, float], ...]
     seconds: float
     optimizer_state: dict = field(default_factory=dict, repr=False)
+    arithmetic: str = ""
+
+
+def arithmetic_on(where: torch.device, config: FitConfig) -> str:
+    """What a training computes in on a device, such as "bfloat16, channels last"."""
+    last = layout_on(where) == torch.channels_last
+    return config.precision_on(where) + (", channels last" if last else "")
 
 
 class Diverged(UserError):
@@ -131,16 +139,17 @@ class _Run:
 def _start(
     model: nn.Module, config: FitConfig, steps: int, together: Ranks, objective: Objective | None
 ) -> _Run:
-    where = together.device
-    model = copy.deepcopy(model).to(where, memory_format=torch.channels_last)
+    where, layout = together.device, layout_on(together.device)
+    half = config.precision_on(where) == "bfloat16"
+    model = copy.deepcopy(model).to(where, memory_format=layout)
     together.start_alike(model)
     # Every size of batch gets its own graph, the same in each epoch and after resuming.
     forward = torch.compile(model, dynamic=False) if config.compile else model
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(where.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        x = x.contiguous(memory_format=layout)
+        with torch.autocast(where.type, torch.bfloat16, enabled=half):
             return objective(forward, x, y) if objective else cross_entropy(forward(x), y)
 
     room = Room(config.batch_size, "training")
@@ -248,7 +257,7 @@ def fit(
     run.model.eval()
     return Fitted(
         run.model, score, tuple(run.losses), tuple(run.curve), run.seconds,
-        run.optimizer.state_dict(),
+        run.optimizer.state_dict(), arithmetic_on(where, config),
     )  # fmt: skip
 
 

@@ -212,7 +212,8 @@ def _markdown_table(frame: pd.DataFrame) -> str:
     names, rows = _plain(frame)
     lines = [names, ["---"] * len(names), *(map(_cell, row) for row in rows)]
     texts = ([" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in texts)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in texts)
+    return text.replace("](", "] (")  # no links from data
 
 
 def _markdown(title, sections, claims, provenance) -> str:

@@ -27,6 +27,11 @@ from lgutils.teach.grade import Limits
 QUICK = Limits(cell_seconds=3, total_seconds=40, memory_gb=1, output_mb=0.2, file_mb=2)
 DOUBLE = "def double(x):\n    return 2 * x\n"
 TRIPLE = "def triple(x):\n    return 3 * x\n"
+ACTIVE = (
+    "from IPython.display import HTML, SVG, Javascript, Latex, Markdown, display\n"
+    "display(HTML('<script>1</script>'), Javascript('1'), SVG('<svg/>'), Latex('$1$'), Markdown('<b>'))\n"
+    "print('\\ud800 <script>')"
+)
 ESSAY = "Because two is even."
 ALL = {"double": 2.0, "triple": 1.0, "why": 0.0}
 
@@ -232,6 +237,7 @@ def notebooks(master: Path, elsewhere: Path) -> dict:
         "trace": handed_in(tried("import sys; sys.settrace(lambda *a: None)")),
         "closes": handed_in(close),
         "warns": handed_in(double="def double(x):\n    import warnings\n    warnings.warn('careful')\n    return 2 * x\n"),
+        "active": handed_in(ACTIVE, why="<script>window.hit = 1</script>"),
         "environment": handed_in("import os\nprint(os.environ.get('SECRET_OF_THE_TEACHER'), os.getcwd() == os.environ['HOME'])"),
     }  # fmt: skip
 
@@ -485,6 +491,14 @@ def test_a_failing_assert_costs_its_points_whatever_the_errors_are_called(graded
     assert graded[name].points == {**ALL, "double": 0}
 
 
+def test_of_active_outputs_and_texts_only_plain_text_is_stored(graded):
+    assert graded["active"].points == ALL
+    outputs = [out for cell in graded["active"].notebook.cells for out in cell.get("outputs", ())]
+    assert {kind for out in outputs for kind in out.get("data", ())} == {"text/plain"}
+    assert graded["active"].notebook.cells[-1].source == "< script>window.hit = 1< /script>"
+    nbformat.writes(graded["active"].notebook).encode()  # also what is no character
+
+
 def test_a_warning_is_not_a_wrong_answer(graded):
     assert graded["warns"].points == ALL
 
@@ -578,10 +592,10 @@ def test_a_folder_that_holds_python_cannot_be_closed(master, tmp_path):
 
 def test_attachments_of_a_text_answer_are_kept(master):
     book = handed_in()
-    book.cells[-1]["attachments"] = {"sketch.png": {"image/png": "aGVsbG8="}}
+    book.cells[-1]["attachments"] = {"sketch.png": {"image/png": "iVBORw0KGgo="}}
     given = [assemble._cell(cell) for cell in json.loads(json.dumps(book))["cells"]]
     made, _ = assemble.assemble(masters.load(master), given)
-    assert made.cells[-1].attachments == {"sketch.png": {"image/png": "aGVsbG8="}}
+    assert made.cells[-1].attachments == {"sketch.png": {"image/png": "iVBORw0KGgo="}}
 
 
 def test_tasks_come_from_the_master_with_their_points(master):

@@ -588,6 +588,18 @@ def test_the_report_counts_what_was_not_answered_beside_the_messages(room, ran):
     assert "No answer was given" not in text
 
 
+def test_the_report_shows_messages_as_text(room, monkeypatch):
+    hostile = "<img src=x onerror=alert(1)> [x](javascript:alert(1))"
+    record = records.Record(flags=(hostile,), messages={"double": hostile}, seconds=1.0)
+    row = records.Row("student01", "tiny", {"double": 0.0}, {"double": 2.0}, (), record)
+    monkeypatch.setattr(classreport, "rows", lambda *_: [row])
+    classreport.report((), room.folder, masters=room.masters, with_names=True)
+    page, text = (text_of(room.folder / name) for name in ("report.html", "report.md"))
+    assert page.count("&lt;img src=x onerror") == 3
+    assert "<img src=x" not in page + text
+    assert "](javascript" not in text
+
+
 def test_the_report_leaves_out_what_could_not_be_run(room, ran):
     hand_in(room, "student0", {"double_answer": RIGHT})
     hand_in(room, "unlucky", {"double_answer": RIGHT})

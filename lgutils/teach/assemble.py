@@ -4,11 +4,14 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
-from lgutils.teach import masters
+from lgutils.teach import clean, masters
 
 LARGEST = 20_000_000  # bytes of a submitted file; beyond that it is not even read
 MOST = 2000  # cells of a submission
 TWICE = "only the first is graded as such, the other runs as an ordinary cell"
+SHOWN = (
+    "held HTML, a link or picture of another kind, or was very long: it is shown as it was typed"
+)
 
 
 class Unreadable(Exception):
@@ -72,17 +75,8 @@ def _cell(raw: object) -> dict | None:
         "source": source.encode("utf-8", "replace").decode(),
         "name": name if isinstance(name, str) else None,
         "id": raw["id"] if isinstance(raw.get("id"), str) else None,
-        "attachments": _attachments(raw.get("attachments")),
+        "attachments": clean.attachments(raw.get("attachments")),
     }
-
-
-def _attachments(raw: object) -> dict[str, dict[str, str]]:
-    """Pictures pasted into a text answer; anything of another shape is dropped."""
-    kept = {}
-    for name, bundle in raw.items() if isinstance(raw, dict) else ():
-        if isinstance(bundle, dict) and all(isinstance(data, str) for data in bundle.values()):
-            kept[name] = bundle
-    return kept
 
 
 def stubs(master):
@@ -117,8 +111,7 @@ def assemble(master, submission: list[dict]):
         (notebook without outputs, flags: a sentence for each thing that was not as handed out).
     """
     utils = masters.nbgrader_utils()
-    stub = {_name(cell): cell for cell in stubs(master).cells if _name(cell)}
-    own = {_name(cell): cell for cell in master.cells if _name(cell)}
+    stub, own = masters.by_name(stubs(master)), masters.by_name(master)
     cells, flags, seen = [], [], set()
     submission = _named(submission, master)
     for given in submission:
@@ -139,20 +132,19 @@ def assemble(master, submission: list[dict]):
         )
         if given["attachments"] and own[name].cell_type == "markdown":
             cells[-1].attachments = given["attachments"]
-    gone = _put_back(cells, master, stub, seen)
-    return _book(cells), [*flags, *gone] if seen else ["no cell of this assignment was found"]
+    flags += _put_back(cells, master, stub, seen)
+    book = _book(cells)
+    for name in clean.texts(book, own):
+        flags.append(f"{f'the text {name}' if name else 'a text'} {SHOWN}")
+    return book, flags if seen else ["no cell of this assignment was found"]
 
 
 def _named(submission: list[dict], master) -> list[dict]:
     """The same cells; where a tool has removed all names, the release's cell ids say which is which."""
-    names = {cell.get("id"): _name(cell) for cell in master.cells}
+    names = {cell.get("id"): masters.name_of(cell) for cell in master.cells}
     if {given["name"] for given in submission} & set(names.values()) - {None}:
         return submission
     return [{**given, "name": names.get(given["id"])} for given in submission]
-
-
-def _name(cell) -> str | None:
-    return cell.metadata.get("nbgrader", {}).get("grade_id")
 
 
 def _same(source: str, *originals: str) -> bool:
@@ -188,14 +180,14 @@ def _put_back(cells: list, master, stub: dict, seen: set) -> list[str]:
     utils = masters.nbgrader_utils()
     flags, before = [], None
     for cell in master.cells:
-        name = _name(cell)
+        name = masters.name_of(cell)
         if name is None:
             continue
         if name not in seen:
             locked = utils.is_locked(cell)
             source = cell.source if locked else stub[name].source
-            at = next((i + 1 for i, c in enumerate(cells) if before and _name(c) == before), 0)
-            cells.insert(at, _marked(cell, stub[name], source))
+            at = [i + 1 for i, c in enumerate(cells) if before and masters.name_of(c) == before]
+            cells.insert(at[0] if at else 0, _marked(cell, stub[name], source))
             kind = "test cell" if utils.is_grade(cell) and locked else "cell"
             flags.append(f"{kind} {name} was missing and was put back")
         before = name

@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_output
 
 from lgutils import files
+from lgutils.teach import clean
 from lgutils.teach.guard import GUARD
 
 GRACE = 3.0  # seconds between the interrupt and the kill
@@ -151,13 +152,15 @@ class Client(NotebookClient):
         reply = self._reply or {}
         if reply.get("status") == "ok":
             return ""
-        name, text = str(reply.get("ename", "no answer")), str(reply.get("evalue", ""))
+        name, text = (
+            clean.text(reply.get(k, d)) for k, d in (("ename", "no answer"), ("evalue", ""))
+        )
         text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()[:500]
         if name == "AssertionError" and text:
             return text
         if name == "_IncompleteInputError":  # what Python 3.13 calls it
             name = "SyntaxError"
-        return f"{name}: {text}".removesuffix(": ")
+        return f"{name[:100]}: {text}".removesuffix(": ")
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
         """As nbclient's; the reply is kept."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lgutils import files
 from lgutils.errors import UserError
+from lgutils.teach import clean, masters
 from lgutils.teach.classroom import Classroom, enter
 from lgutils.teach.records import Row, rows
 from lgutils.teach.release import REGION
@@ -90,6 +91,7 @@ def _page(room: Classroom, row: Row, exporter) -> Path:
     name, student = row.assignment, row.student
     book = nbformat.read(room.autograded(name, student), as_version=4)
     comments = _comments(room, row)
+    clean.notebook(book, masters.load(room.masters[name]))
     for cell in book.cells:
         _mark(cell, row, comments)
     book.cells.insert(0, nbformat.v4.new_markdown_cell(_summary(row, comments)))

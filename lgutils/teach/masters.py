@@ -88,6 +88,18 @@ def load(master: Path | str):
     return book
 
 
+def name_of(cell) -> str | None:
+    """A cell's name (grade_id); None where it has none."""
+    marks = cell.metadata.get("nbgrader")
+    name = marks.get("grade_id") if isinstance(marks, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def by_name(book) -> dict:
+    """The named cells of a notebook, in order."""
+    return {name_of(cell): cell for cell in book.cells if name_of(cell)}
+
+
 def tasks(master: Path | str) -> dict[str, Task]:
     """The tasks of a master by grade_id, in order; points are read here and nowhere else.
 

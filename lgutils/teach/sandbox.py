@@ -76,6 +76,7 @@ def execute(
     """
     if os.name != "posix":
         raise UserError("Grading needs Linux or macOS. On Windows, run it inside WSL.")
+    from lgutils.teach import clean
     from lgutils.teach.client import settle
 
     limits, stop = limits or Limits(), stop or threading.Event()
@@ -92,6 +93,7 @@ def execute(
         shutil.rmtree(home, ignore_errors=True)
     for index, cell in enumerate(book.cells):
         if cell.cell_type == "code":
+            cell.outputs = clean.outputs(cell.outputs)
             settle(cell, ran.errors.setdefault(index, "not run: the kernel had ended before"))
     ran.seconds = time.perf_counter() - began
     return ran

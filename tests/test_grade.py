@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -696,15 +695,6 @@ def test_only_known_kinds_are_noted_and_suspicious_ones_have_room_left():
     hearing.close()
     assert ran.flags == [*(f"file {i}" for i in range(20)), "s"]
     assert ran.suspect
-
-
-def test_folders_that_a_killed_grader_left_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name, age in (("lgutils-grade-old", 2 * sandbox.OLD), ("lgutils-grade-new", 0), ("mine", 2 * sandbox.OLD)):  # fmt: skip
-        (tmp_path / name).mkdir()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    home = sandbox._home()
-    assert {path.name for path in tmp_path.iterdir()} == {"lgutils-grade-new", "mine", home.name}
 
 
 def test_a_long_path_for_the_kernel_falls_back_to_ports(tmp_path):

@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import os
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lgutils import scratch
 from lgutils.data.listing import FLOWERS_FOLDER
 from lgutils.data.names import FETCHED, Dataset
 from lgutils.errors import UserError
@@ -195,7 +195,7 @@ def unpack(archive: Path, folder: Path) -> None:
         UserError: damaged, or with a path that leaves the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as temporary:
+    with scratch.folder(folder, ".unpacking.") as temporary:
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
@@ -203,7 +203,7 @@ def unpack(archive: Path, folder: Path) -> None:
             raise UserError(
                 f"{archive} was not unpacked: {error}. Delete it and fetch it again."
             ) from error
-        for path in sorted(Path(temporary).rglob("*")):
+        for path in sorted(temporary.rglob("*")):
             place = folder / path.relative_to(temporary)
             if path.is_dir():
                 place.mkdir(exist_ok=True)

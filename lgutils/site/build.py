@@ -1,9 +1,9 @@
 """Building the site: sources into a temporary folder, sphinx over it, one rename at the end."""
 
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from lgutils import scratch
 from lgutils.errors import UserError
 
 MARK = ".lgutils-site"  # says that a folder may be replaced
@@ -41,15 +41,15 @@ def build(
     target = launch.target(repository, branch, site_branch) if repository else None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
-            source, html = Path(work, "source"), Path(work, "html")
+        with scratch.folder(out.parent, f".{out.name}.") as work:
+            source, html = work / "source", work / "html"
             sources.collect(source)
             render.render(source, html, config.settings(target))
             if target:
                 launch.copies(source / "notebooks", html / "launch" / "notebooks", target)
             (html / MARK).write_text("Made by lgutils site, which may replace this folder.\n")
             (html / ".nojekyll").touch()  # or GitHub's pages would leave out _static
-            _swap(html, out, Path(work, "old"))
+            _swap(html, out, work / "old")
     except OSError as error:
         raise UserError(
             f"Cannot write {out}: {error.strerror or error}. Choose another folder or free some space."

@@ -1,7 +1,6 @@
 """Run one notebook in a kernel of its own, within limits, and believe nothing that it says."""
 
 import asyncio
-import contextlib
 import os
 import secrets
 import shutil
@@ -13,12 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lgutils import files
+from lgutils import files, scratch
 from lgutils.errors import UserError
 from lgutils.teach.ear import Ear, Ran
 from lgutils.teach.rules import PREFIX
-
-OLD = 86_400  # seconds; a kernel's folder of yesterday is one that a killed grader left
 
 
 @dataclass(frozen=True)
@@ -85,28 +82,15 @@ def execute(
         parents=True, exist_ok=True
     )  # a kernel may write in it, but not make it
     began, ran = time.perf_counter(), Ran()
-    home = _home()
-    config = _config(home, closed, kept, limits)
-    try:
+    with scratch.folder(Path(tempfile.gettempdir()).resolve(), PREFIX) as home:
+        config = _config(home, closed, kept, limits)
         _in_thread(lambda: asyncio.run(_session(book, ours, config, limits, ran, stop)), stop)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
     for index, cell in enumerate(book.cells):
         if cell.cell_type == "code":
             cell.outputs = clean.outputs(cell.outputs)
             settle(cell, ran.errors.setdefault(index, "not run: the kernel had ended before"))
     ran.seconds = time.perf_counter() - began
     return ran
-
-
-def _home() -> Path:
-    """A new folder for a kernel; what graders that were killed left is removed."""
-    place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.lstat().st_mtime > OLD:
-                shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
 
 
 def _config(home: Path, closed, kept, limits: Limits) -> dict:

@@ -1,6 +1,8 @@
 """The pieces of the benchmarks do what their tables say; no times are tested."""
 
 import importlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +15,14 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lgutils import models
+from lgutils import files, models
 from lgutils.errors import UserError
+from lgutils.fleet import Results
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 reads_files = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's reader
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and groups of processes")
 uses_metasgd = pytest.mark.filterwarnings("ignore:This overload of add_")
 
 
@@ -270,3 +274,133 @@ def test_a_difference_above_the_tolerance_is_an_error(condense, monkeypatch):
 def test_memory_of_one_side_is_measured(condense):
     shape = condense.Shape("vit", batch=4, inner_steps=1)
     assert condense.measured(shape, "ours", CPU) is not None
+
+
+# --- kills ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kills():
+    return bench("kills")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run that left a text and a results file."""
+    for top in ("out", "cache", "tmp"):
+        (tmp_path / "run" / top).mkdir(parents=True)
+    place = tmp_path / "run"
+    (place / "out" / "rows.csv").write_text("key,accuracy,seconds\na,0.5,1.25\n")
+    with Results(place / "out" / "runs.sqlite") as results:
+        results._insert([("a", '{"accuracy": 0.5, "seconds": 1.25}')])
+    return place
+
+
+@pytest.fixture
+def again(run, tmp_path):
+    """The same from another run, which took longer."""
+    place = shutil.copytree(run, tmp_path / "again")
+    (place / "out" / "rows.csv").write_text("key,accuracy,seconds\na,0.5,7\n")
+    return place
+
+
+def test_runs_that_took_other_times_are_equal(kills, run, again):
+    assert kills.differences(again, run) == []
+
+
+def test_another_accuracy_is_a_difference(kills, run, again):
+    (again / "out" / "rows.csv").write_text("key,accuracy,seconds\na,0.6,7\n")
+    assert kills.differences(again, run) == ["out/rows.csv"]
+
+
+def test_a_row_more_is_a_difference(kills, run, again):
+    with Results(again / "out" / "runs.sqlite") as results:
+        results._insert([("b", "{}")])
+    assert kills.differences(again, run) == ["out/runs.sqlite"]
+
+
+def test_a_missing_file_is_a_difference(kills, run, again):
+    (again / "out" / "rows.csv").unlink()
+    assert kills.differences(again, run) == ["out/rows.csv"]
+
+
+def test_another_weight_is_a_difference(kills, run, again):
+    for place, value in ((run, 0.0), (again, 1e-30)):
+        files.save_tensors(
+            place / "cache" / "a.safetensors", "descendant", {"w": torch.tensor(value)}, {}
+        )
+    assert kills.differences(again, run) == ["cache/a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [
+        ("a.safetensors", b"\x10\0\0\0\0\0\0\0{"), ("a.ckpt", b"PK\x03\x04"), ("a.npy", b"\x93NUMPY"),
+        ("a.csv", b"key,acc"), ("a.json", b'{"a": '), ("a.html", b"<html><body>"),
+        ("a.png", b"\x89PNG\r\n\x1a\n"), ("a.sqlite", b"SQLite format 3\0" + b"\1" * 2000),
+    ],
+)  # fmt: skip
+def test_half_a_file_is_seen(kills, run, name, half):
+    (run / "out" / name).write_bytes(half)
+    assert [told.partition(":")[0] for told in kills.broken(run)] == [f"out/{name}"]
+
+
+def test_whole_files_are_not_told(kills, run):
+    files.save_checkpoint(run / "cache" / "a.ckpt", "key", {"epoch": 3})
+    files.write_text(run / "out" / "a.html", "<html></html>\n")
+    (run / "out" / ".a.html.part").write_text("<htm")  # not visible
+    assert kills.broken(run) == []
+
+
+def test_a_hidden_file_is_litter(kills, run, again):
+    (again / "out" / ".a.html.part").touch()
+    (again / "tmp" / "ray").mkdir()
+    (again / "tmp" / "ray" / "log").touch()  # Ray's own
+    assert kills.paths(again) - kills.paths(run) == {"out/.a.html.part"}
+
+
+@posix
+@pytest.mark.multiprocess
+def test_a_process_that_was_left_is_seen_and_ended(kills, run):
+    place = {**os.environ, "TMPDIR": f"{run}/tmp"}
+    with subprocess.Popen(["sleep", "600"], env=place, start_new_session=True) as left:
+        assert kills.left_alive(run, 0) == ["sleep 600"]
+        assert left.wait(10) == -9
+    assert kills.left_alive(run, 0) == []
+
+
+def test_kills_are_shared_out_over_the_jobs(kills):
+    counts = kills.shared_out(200, list(kills.JOBS.values()))
+    assert sum(counts.values()) == 200
+    assert min(counts.values()) > 0
+
+
+def test_an_unknown_job_is_refused(kills):
+    with pytest.raises(UserError, match="accumulate"):
+        kills.chosen("accumulation")
+
+
+def test_a_start_of_a_name_means_several_jobs(kills):
+    assert {job.name for job in kills.chosen("replicate-s,replicate-v")} == {
+        "replicate-serial",
+        "replicate-vmap",
+    }
+
+
+@posix
+@pytest.mark.multiprocess
+def test_a_command_is_killed_started_again_and_compared(kills, tmp_path):
+    campaign = kills.Campaign(tmp_path, seed=0)
+    kills.together(campaign, [kills.JOBS["data"]], kills=2, workers=1)
+    job, count, _, equal, *bad = campaign.line("data")
+    assert (job, count, bad) == ("data", "2", ["0", "0", "0"])
+    done, _, trials = equal.partition(" of ")
+    assert done == trials
+    assert not campaign.fell()
+
+
+def test_a_campaign_goes_on_only_with_its_own_seed(kills, tmp_path):
+    kills.Campaign(tmp_path, seed=0)
+    assert kills.Campaign(tmp_path, seed=0).events("kill") == []
+    with pytest.raises(UserError, match="another seed"):
+        kills.Campaign(tmp_path, seed=1)

@@ -41,7 +41,8 @@ class Learngene:
         normalize: the input normalisation the layers grew up with.
         travels: the roles besides "block" that travel along.
         card: the ancestor's card as plain values; empty for a learngene of unknown origin.
-        scores: how the layers were chosen (method, mean, spread, layers, matrix), plain values.
+        scores: how the layers were chosen (method, mean, spread, layers, matrix; open_world where it was
+            another dataset than the ancestor's), plain values.
     """
 
     arch: str
@@ -109,7 +110,10 @@ class Learngene:
                 score = f"  score {self.scores['mean'][i]:.3f}"
             lines.append(f"  {layer.role:>8}  {layer.name:<20} {layer.num_params:>10,}{score}")
         if self.scores:
-            lines.append(f"chosen by {self.scores['method']} over {self.scores['seeds']} seed(s)")
+            world = f" on {self.scores['open_world']}" if "open_world" in self.scores else ""
+            lines.append(
+                f"chosen by {self.scores['method']}{world} over {self.scores['seeds']} seed(s)"
+            )
         return "\n".join(lines)
 
 

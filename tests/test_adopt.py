@@ -11,7 +11,9 @@ from timm.layers import resample_abs_pos_embed
 
 from lgutils import blocks, condense, inherit, learngene, models, train
 from lgutils.ancestry import Ancestor, AncestryConfig, accumulate, adopt
+from lgutils.ancestry.weights import Weights, in_order
 from lgutils.condense import CondenseConfig
+from lgutils.data import Normalize
 from lgutils.errors import UserError
 
 VIT = (
@@ -59,6 +61,11 @@ def stored(tensors, path, model=VIT):
 @pytest.fixture
 def vit_file(tmp_path):
     return stored(weights(*VIT), tmp_path / "vit.safetensors")
+
+
+@pytest.fixture
+def module():
+    return sys.modules["lgutils.ancestry.adopt"]  # the package has a function of this name
 
 
 # --- what comes over --------------------------------------------------------------------------------
@@ -175,6 +182,26 @@ def test_accumulate_adopts_and_caches_nothing(vit_file, own_cache):
     assert not own_cache.exists()
 
 
+def test_one_mean_for_three_channels_is_refused(vit_file):
+    with pytest.raises(
+        UserError, match=r"those that were given\) are 1 and 1 numbers, but .* 3 channels"
+    ):
+        adopt(replace(vit_file, normalize=Normalize((0.5,), (0.5,))))
+
+
+@pytest.mark.parametrize(
+    "field", [{"match": "order"}, {"normalize": Normalize((0.5,) * 3, (0.5,) * 3)}]
+)
+def test_what_belongs_to_weights_is_refused_without(field):
+    with pytest.raises(UserError, match="belong to weights that exist"):
+        AncestryConfig.custom("vgg11", **field)
+
+
+def test_an_unknown_way_to_match_is_refused(vit_file):
+    with pytest.raises(UserError, match=r"Unknown way to match 'ordr'. Nearest: 'order'"):
+        replace(vit_file, match="ordr")
+
+
 def test_the_weights_are_in_the_key(vit_file):
     keys = {replace(vit_file, weights=w).key for w in ("", "timm", "x.pth")}
     assert len(keys) == 3
@@ -184,6 +211,100 @@ def test_the_classes_it_is_condensed_on_are_the_datasets(vit_file, monkeypatch, 
     monkeypatch.setattr("lgutils.data.load", lambda *_, **__: little)
     images, labels = adopt(vit_file).open_world()
     assert (len(images), int(labels.max())) == (16 * 5, 15)
+
+
+# --- twins -----------------------------------------------------------------------------------------
+
+
+# The twins that timm 1.0.31 has, except efficientnet_el_pruned and the like, whose layers are the same.
+TWINS = {
+    "tf_efficientnet_lite0": {"efficientnet_lite0": "layers and mean or deviation"},
+    "efficientnet_b0": {"efficientnet_blur_b0": "layers", "tf_efficientnet_b0": "layers"},
+    "resnet50d": {"resnetaa50d": "layers", "resnetblur50d": "layers"},
+    "mobilenetv4_conv_large": {"mobilenetv4_conv_aa_large": "layers"},
+    "nest_tiny_jx": {"nest_tiny": "layers"},
+    "vit_tiny_patch16_224": {"deit_tiny_patch16_224": "mean or deviation"},
+    "vit_base_patch32_clip_224": {"vit_base_patch32_clip_quickgelu_224": "layers"},
+    "convnext_atto": {},
+}
+
+
+@pytest.mark.parametrize("arch", TWINS)
+def test_twins_are_those_whose_tensors_are_the_same(arch, module):
+    with torch.device("meta"):
+        probe = models.create(arch, 2)
+    told = " ".join(module._twins(AncestryConfig.custom(arch), probe, Weights({})))
+    wanted = [f"the weights fit {n} too, which differs in {how}:" for n, how in TWINS[arch].items()]
+    assert told.count("the weights fit") == len(wanted)
+    assert all(text in told for text in wanted)
+
+
+# --- by order --------------------------------------------------------------------------------------
+
+
+def paired(given, wanted, ordered=True):
+    """`in_order` of tensors that are told by their shapes; the head is called head."""
+    given, wanted = ({n: torch.empty(shape) for n, shape in t.items()} for t in (given, wanted))
+    return in_order(Weights(given, ordered), wanted, lambda name: name.startswith("head."))
+
+
+NORM = dict.fromkeys(("n.weight", "n.bias", "n.running_mean", "n.running_var"), (4,))
+COUNTED = {**NORM, "n.num_batches_tracked": (), "head.weight": (2, 4), "head.bias": (2,)}
+
+
+def test_other_names_in_the_same_order_are_paired():
+    theirs = {"0.gamma": (4,), "0.beta": (4,), "0.moving_mean": (4,), "0.moving_variance": (4,)}
+    found = paired({**theirs, "fc.kernel": (9, 4), "fc.bias": (9,)}, COUNTED)
+    assert found == dict(
+        zip([*theirs, "fc.kernel", "fc.bias"], [*NORM, "head.weight", "head.bias"])
+    )
+
+
+def test_the_head_may_be_absent():
+    found = paired({name.replace("n.", "x."): shape for name, shape in NORM.items()}, COUNTED)
+    assert list(found.values()) == list(NORM)
+
+
+@pytest.mark.parametrize("tails", [("bias", "weight"), ("weight", "gain")])
+def test_other_kinds_in_the_same_shapes_are_not_paired(tails):
+    wanted = {f"n.{i}.{tail}": (4,) for i in range(2) for tail in ("weight", "bias")}
+    theirs = {f"x.{i}.{tail}": (4,) for i in range(2) for tail in tails}
+    with pytest.raises(
+        UserError, match=r"'x.0.\w+' \(4,\) stands where 'n.0.\w+' \(4,\) is expected"
+    ):
+        paired(theirs, wanted)
+
+
+def test_one_of_each_kind_needs_no_order():
+    found = paired({name.replace("n.", "x."): (4,) for name in reversed(NORM)}, NORM)
+    assert found == {name.replace("n.", "x."): name for name in NORM}
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (5, 1)])
+def test_other_shapes_are_not_paired(shape):
+    with pytest.raises(
+        UserError, match=r"'y.weight' .* stands where 'x.weight' \(4, 1\) is expected"
+    ):
+        paired({"y.weight": shape}, {"x.weight": (4, 1)})
+
+
+def test_fewer_tensors_are_not_paired():
+    with pytest.raises(UserError, match="1 tensors stand where 2 are expected"):
+        paired({"a.weight": (4,)}, {"x.weight": (4,), "y.weight": (4,)})
+
+
+def test_a_sorted_file_is_not_paired_by_order():
+    blocks = {f"{i}.weight": (4, 4) for i in ("1", "10", "2")}
+    wanted = {f"blocks.{i}.weight": (4, 4) for i in ("1", "2", "10")}
+    with pytest.raises(UserError, match="a safetensors file sorts its tensors by name"):
+        paired(blocks, wanted, ordered=False)
+
+
+def test_a_sorted_file_may_call_its_head_otherwise():
+    theirs = {"fc.bias": (9,), "fc.weight": (9, 4), **NORM}
+    wanted = {**NORM, "head.weight": (2, 4), "head.bias": (2,)}
+    found = paired(theirs, wanted, ordered=False)
+    assert found == {name: name.replace("fc", "head") for name in theirs}
 
 
 # --- the whole way ----------------------------------------------------------------------------------
@@ -284,11 +405,6 @@ def test_weights_that_are_not_there_are_refused(name):
 
 
 # --- timm's own weights -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def module():
-    return sys.modules["lgutils.ancestry.adopt"]  # the package has a function of this name
 
 
 def test_timms_weights_are_taken(monkeypatch, module):

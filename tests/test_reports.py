@@ -1,14 +1,27 @@
 """What people report of tools like this one, a row each: named by what the user did."""
 
+import argparse
+import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
 
-from lgutils import data, train
+from lgutils import cli, data, models, train
+from lgutils.ancestry import AncestryConfig, accumulate
 from lgutils.errors import UserError
+from lgutils.learngene import Learngene
+
+
+def shell(*arguments):
+    """Run a command; its `UserError` is raised here."""
+    return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +138,270 @@ def test_pictures_have_many_sizes(birds):
 def test_a_device_was_named_that_is_not_there(name):
     with pytest.raises(UserError, match=f"Device '{name}' was asked for, but torch"):
         train.device(name)
+
+
+# --- weights of others ----------------------------------------------------------------------------
+
+VGG = ("learngene_vgg", {"stages": [1, 1], "widths": [4, 6]})
+
+
+@pytest.fixture
+def state():
+    """A state dict of `VGG` with 7 classes and batch statistics of its own."""
+    model = models.create(VGG[0], 7, seed=5, **VGG[1])
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for name, tensor in state.items():
+        if "running" in name:
+            tensor += torch.rand(tensor.shape, generator=torch.Generator().manual_seed(1))
+    return state
+
+
+def adopted(path, **options):
+    options = {"weights": str(path), "dataset": "digits", **options}
+    return accumulate(AncestryConfig.custom(*VGG, **options))
+
+
+def equal(ancestor, state):
+    found = ancestor.model.state_dict()
+    return found.keys() == state.keys() and all(torch.equal(found[n], t) for n, t in state.items())
+
+
+def renamed(state, change=lambda name: f"net.{name.replace('features', 'body')}"):
+    return {change(name): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "last.ckpt", "weights", "w.PTH", "w.bin"])
+def test_weights_have_another_ending(state, name):
+    torch.save(state, name)
+    assert equal(adopted(name), state)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.st", "w"])
+def test_a_safetensors_file_has_another_ending(state, name):
+    save_file(state, name)
+    assert equal(adopted(name), state)
+
+
+def test_a_checkpoint_of_timms_training_script_is_given(state):
+    found = {
+        "epoch": 3, "arch": VGG[0], "state_dict": renamed(state, lambda name: f"module.{name}"),
+        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "version": 2,
+        "args": argparse.Namespace(lr=0.1, data_dir="x"), "metric": 71.5,
+    }  # fmt: skip
+    torch.save(found, "model_best.pth.tar")
+    assert equal(adopted("model_best.pth.tar"), state)
+
+
+def test_a_checkpoint_holds_an_object(state):
+    torch.save({"state_dict": state, "hyper_parameters": Path("x")}, "w.ckpt")
+    told = r"w.ckpt holds no weights .* without unpickling \(it asks for pathlib\.[\w.]+\). Save the model's"
+    with pytest.raises(UserError, match=told):
+        adopted("w.ckpt")
+
+
+def test_a_whole_model_was_pickled(state):
+    torch.save(models.create(VGG[0], 7, **VGG[1]), "w.pth")
+    with pytest.raises(
+        UserError, match=r"without unpickling \(it asks for .*Save the model's state dict"
+    ):
+        adopted("w.pth")
+
+
+def test_the_file_is_a_folder():
+    with pytest.raises(UserError, match=r"Weights '\.' are neither 'timm' nor a file"):
+        adopted(".")
+
+
+def test_batch_counters_are_absent(state):
+    torch.save({n: t for n, t in state.items() if "num_batches" not in n}, "w.pth")
+    ancestor = adopted("w.pth")
+    assert equal(ancestor, state)
+    assert "2 counters num_batches_tracked are not in the file: set to 0" in ancestor.card.notes
+
+
+def test_the_same_tensors_have_other_names(state, capsys):
+    torch.save(renamed(state), "w.pth")
+    with pytest.raises(
+        UserError, match=r"lacks 'features.0.weight', and has 'net.body.0.weight' .*--match order"
+    ):
+        adopted("w.pth")
+    ancestor = adopted("w.pth", match="order")
+    assert equal(ancestor, state)
+    assert "its 16 tensors were matched by order, not by name" in ancestor.card.notes
+    assert "  net.body.0 -> features.0\n" in capsys.readouterr().err
+
+
+def test_other_names_in_a_safetensors_file(state):
+    save_file(renamed(state), "w.safetensors")
+    with pytest.raises(UserError, match=r"lacks 'features.0.weight', .* Check architecture"):
+        adopted("w.safetensors")
+    with pytest.raises(UserError, match="a safetensors file sorts its tensors by name"):
+        adopted("w.safetensors", match="order")
+
+
+def test_other_names_and_another_order(state):
+    shuffled = dict(sorted(renamed(state).items(), reverse=True))
+    torch.save(shuffled, "w.pth")
+    with pytest.raises(UserError, match=r"is not 'learngene_vgg' by other names: .* stands where"):
+        adopted("w.pth", match="order")
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_only_the_head_has_another_name(state, save):
+    save(renamed(state, lambda name: name.replace("head.fc", "linear")), "w.pth")
+    with pytest.raises(
+        UserError, match=r"lacks 'head.fc.weight', and has 'linear.\w+' .*--match order"
+    ):
+        adopted("w.pth")
+    assert equal(adopted("w.pth", match="order"), state)
+
+
+def test_weights_are_not_finite(state):
+    state["head.fc.bias"][2] = torch.nan
+    torch.save(state, "w.pth")
+    with pytest.raises(UserError, match=r"w.pth cannot be adopted: .*'head.fc.bias' .*not finite"):
+        adopted("w.pth")
+
+
+def test_weights_are_half_precision(state):
+    torch.save({n: t.half() if t.is_floating_point() else t for n, t in state.items()}, "w.pth")
+    found = adopted("w.pth").model
+    assert {p.dtype for p in found.parameters()} == {torch.float32}
+    torch.testing.assert_close(found.head.fc.weight, state["head.fc.weight"], atol=1e-3, rtol=0)
+
+
+# --- what stands beside weights -------------------------------------------------------------------
+
+INPUT = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {
+            "architecture": "learngene_vgg",
+            "num_classes": 7,
+            "pretrained_cfg": {**INPUT, "tag": "x"},
+        },
+        {"architecture": "learngene_vgg", "num_classes": 7, **INPUT},
+    ],
+    ids=["now", "older"],
+)
+def test_timm_saved_the_weights_for_the_hub(here, state, told):
+    save_file(state, "model.safetensors")
+    (here / "config.json").write_text(json.dumps(told))
+    card = adopted("model.safetensors").card
+    assert (card.normalize.mean, card.normalize.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert card.notes == ("mean and deviation are those of config.json beside the weights",)
+    assert "input: mean 0.1 0.2 0.3, deviation 0.4 0.5 0.6" in str(card)
+
+
+def test_config_json_is_of_other_weights(here, state):
+    save_file(state, "model.safetensors")
+    (here / "config.json").write_text(
+        json.dumps({"architecture": "resnet18", "num_classes": 5, **INPUT})
+    )
+    notes = " ".join(adopted("model.safetensors").card.notes)
+    assert "which tells 5 classes and so may belong to other weights" in notes
+    assert "config.json says that they are weights of resnet18, not of learngene_vgg" in notes
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["{", "[]", '{"architecture": 3}', '{"architecture": "x", "std": [0, 1, 1]}', "[" * 10_000],
+)
+def test_config_json_is_damaged(here, state, told):
+    save_file(state, "model.safetensors")
+    (here / "config.json").write_text(told)
+    with pytest.raises(UserError, match=r"config.json is damaged .* Repair or remove it"):
+        adopted("model.safetensors")
+
+
+def test_config_json_is_of_another_library(here, state):
+    save_file(state, "model.safetensors")
+    (here / "config.json").write_text('{"model_type": "bert", "mean": 3}')
+    assert (
+        adopted("model.safetensors").card.notes[0].startswith("mean and deviation are ImageNet's")
+    )
+
+
+def test_mean_and_deviation_are_given(state, here):
+    (here / "config.json").write_text(json.dumps({"architecture": "learngene_vgg", **INPUT}))
+    torch.save(state, "w.pth")
+    result = shell(
+        "accumulate", "--arch", VGG[0], "--set", "stages=1,1", "--set", "widths=4,6", "--weights",
+        "w.pth", "--mean", "0.5,0.5,0.4", "--std", "1,1,1", "--out", "a.safetensors",
+    )  # fmt: skip
+    assert "input: mean 0.5 0.5 0.4, deviation 1 1 1" in result.output
+    assert "mean and deviation are those that were given" in result.output
+
+
+@pytest.mark.parametrize(
+    "option", [["--mean", "0.5,0.5,0.5"], ["--mean", "a,b,c", "--std", "1,1,1"]]
+)
+def test_mean_and_deviation_are_given_wrongly(state, option):
+    torch.save(state, "w.pth")
+    with pytest.raises(
+        UserError, match=r"--mean (and --std belong together|'a,b,c' is not a number)"
+    ):
+        shell("accumulate", "--arch", VGG[0], "--weights", "w.pth", *option)
+
+
+def test_the_weights_fit_two_architectures():
+    with torch.device("meta"):
+        names = models.create("efficientnet_lite0", 3).state_dict()
+    torch.save({n: torch.ones(t.shape, dtype=t.dtype) for n, t in names.items()}, "w.pth")
+    config = AncestryConfig.custom("efficientnet_lite0", weights="w.pth", dataset="digits")
+    assert accumulate(config).card.notes[-1].startswith("the weights fit tf_efficientnet_lite0 too")
+    Path("config.json").write_text('{"architecture": "tf_efficientnet_lite0"}')
+    told = (
+        "config.json says that they are weights of tf_efficientnet_lite0, not of efficientnet_lite0"
+    )
+    assert accumulate(config).card.notes[-1].startswith(told)
+    Path("config.json").write_text('{"architecture": "efficientnet_lite0"}')
+    assert accumulate(config).card.notes == (
+        "mean and deviation are timm's for efficientnet_lite0",
+    )
+
+
+# --- condensing -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_digits(state):
+    """An ancestor for the digits, which have novel classes only; what `accumulate` printed."""
+    torch.save(state, "w.pth")
+    return shell(
+        "accumulate", "--arch", VGG[0], "--set", "stages=1,1", "--set", "widths=4,6", "--weights",
+        "w.pth", "--dataset", "digits", "--out", "a.safetensors",
+    ).output  # fmt: skip
+
+
+def test_the_next_step_of_a_dataset_without_open_world_classes(of_digits):
+    assert "Next: lgutils condense a.safetensors --open-world glyphs\n" in of_digits
+
+
+def test_an_ancestor_is_condensed_on_a_dataset_without_open_world_classes(of_digits):
+    with pytest.raises(
+        UserError, match=r"'digits' has no open-world classes .*--open-world glyphs"
+    ):
+        shell("condense", "a.safetensors")
+
+
+@pytest.mark.parametrize(("world", "name"), [("glyphs", "glyphs"), ("glyphs@40", "glyphs@40")])
+def test_an_ancestor_is_condensed_on_another_datasets_open_world(of_digits, world, name):
+    output = shell(
+        "condense", "a.safetensors", "--open-world", world, "--criterion", "gradient-stability",
+        "--budget", "1", "--scale", "rehearsal", "--out", "g.safetensors",
+    ).output  # fmt: skip
+    assert f"chosen by gradient stability on {name} over 1 seed(s)" in output
+    assert Learngene.load("g.safetensors").scores["open_world"] == name
+
+
+def test_another_datasets_pictures_get_the_ancestors_size(birds, make_ancestor):
+    ancestor = make_ancestor("learngene_vgg", stages=(1, 1), widths=(4, 6))
+    assert ancestor.sized("digits") == "digits"
+    assert ancestor.sized("folder:birds") == "folder:birds@32"
+    assert ancestor.sized("folder:birds@16") == "folder:birds@16"
+    images, labels = ancestor.open_world("folder:birds")
+    assert (images.shape, len(labels.unique())) == ((20, 3, 32, 32), 2)

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 import lgutils
 from lgutils import data, files, models, reading, recipes, train
 from lgutils.data import Normalize
-from lgutils.errors import UserError
+from lgutils.errors import UserError, unknown
 from lgutils.reading import Amount, Count, Finite, Share
 from lgutils.train import FitConfig, Score
+
+MATCHES = ("names", "order")
+LATER = {"weights": "", "match": "names", "normalize": None}  # not in old keys
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class AncestryConfig:
         seed: seeds the initial weights.
         weights: "" to train; "timm" for the weights that timm knows; else a local file (see `adopt`),
             which the key knows by its name only.
+        match: how the tensors of a file find their places: by "names", or by "order", see `adopt`.
+        normalize: of an adopted model's input; None for what the weights were trained with, as far as it
+            is known.
+    Raises:
+        UserError: an unknown `match`; `match` or `normalize` without `weights`.
     """
 
     family: str
@@ -45,13 +53,24 @@ class AncestryConfig:
     fit: FitConfig = FitConfig()
     seed: int = 0
     weights: str = ""
+    match: str = "names"
+    normalize: Normalize | None = None
+
+    def __post_init__(self):
+        if self.match not in MATCHES:
+            raise unknown("way to match", self.match, MATCHES)
+        if not self.weights and (self.match != "names" or self.normalize is not None):
+            raise UserError(
+                "match and normalize belong to weights that exist. Leave them out, or give weights."
+            )
 
     @property
     def key(self) -> str:
         """Hex digest of everything that decides the weights."""
         fields = {**asdict(self), "fit": replace(self.fit, log_every=1).told()}
-        if not self.weights:  # came later: old keys hold
-            del fields["weights"]
+        for name, default in LATER.items():
+            if fields[name] == default:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
@@ -84,19 +103,20 @@ class AncestryConfig:
     @classmethod
     def custom(
         cls, arch: str, arch_kwargs: dict[str, Any] | None = None, *, weights: str = "",
-        dataset: str | None = None, scale_name: str | None = None, seed: int = 0,
+        dataset: str | None = None, scale_name: str | None = None, seed: int = 0, **adopting: Any,
     ) -> "AncestryConfig":  # fmt: skip
         """Any timm model as the ancestor: adopted with `weights`, else trained as the course's CNN is.
 
         Args:
             arch, arch_kwargs, weights: see the class.
+            adopting: `match` and `normalize`, see the class.
             dataset: what it learns, or what its learngene is condensed on; None for glyphs.
         """
         models.check_kwargs(arch_kwargs or {})
         recipe = recipes.find("custom", scale_name, dataset)
         return cls(
             "custom", arch, arch_kwargs or {}, dataset=recipe.dataset, size=recipe.size,
-            fit=replace(recipe.fit, seed=seed), seed=seed, weights=weights,
+            fit=replace(recipe.fit, seed=seed), seed=seed, weights=weights, **adopting,
         )  # fmt: skip
 
 
@@ -115,6 +135,7 @@ class AncestryCard:
         fresh_head: the head is random, since the adopted weights have none.
         images_key: `data.checksum` of the training images; empty where it was not taken.
         arithmetic: what it was trained in, such as "bfloat16, channels last"; empty where it is not known.
+        notes: what is worth knowing about adopted weights: whose normalisation, twins, what was filled in.
     """
 
     family: str
@@ -137,6 +158,7 @@ class AncestryCard:
     fresh_head: bool = False
     images_key: str = ""
     arithmetic: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = {"architecture": f"{self.arch} {self.arch_kwargs or ''}".strip()}
@@ -146,6 +168,7 @@ class AncestryCard:
                 "adopted from": self.origin,
                 "knows": f"what it learned elsewhere; {head}: {len(self.classes)} outputs",
                 "for": f"the split of {self.dataset}",
+                "input": f"mean {_few(self.normalize.mean)}, deviation {_few(self.normalize.std)}",
                 "held-out accuracy": "not measured here",
                 "beware": "it may have seen the open-world and novel classes where it learned",
             }
@@ -158,7 +181,8 @@ class AncestryCard:
                 + (f", in {self.arithmetic}" if self.arithmetic else ""),
             }
         lines["weights"] = self.weight_hash[:16]
-        return "\n".join(f"{name:>18}: {text}" for name, text in lines.items())
+        told = [*lines.items(), *(("note", note) for note in self.notes)]
+        return "\n".join(f"{name:>18}: {text}" for name, text in told)
 
     @classmethod
     def of(cls, config: AncestryConfig, model: nn.Module, **told: Any) -> "AncestryCard":
@@ -167,6 +191,10 @@ class AncestryCard:
         known = {name: getattr(config, name) for name in names}
         known |= {"versions": versions(), "weight_hash": train.weight_hash(model)}
         return cls(**{**known, "config_key": config.key, **told})
+
+
+def _few(numbers: tuple[float, ...]) -> str:
+    return " ".join(f"{number:.4g}" for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -178,17 +206,38 @@ class Ancestor:
     losses: tuple[float, ...] = ()
     curve: tuple[tuple[int, float], ...] = ()
 
-    def open_world(self, *, progress: bool = False) -> tuple[Tensor, Tensor]:
+    def open_world(
+        self, dataset: str | None = None, *, progress: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """What it is condensed on: training images of its split's open-world classes.
 
+        Args:
+            dataset: another dataset whose open-world classes to take, at this ancestor's size of images
+                unless its name tells a size.
         Returns:
             (images uint8 (N, C, H, W), labels int64 (N,)), of its own dataset and size; pictures on disk are
             decoded into memory, since every criterion draws from them again and again.
+        Raises:
+            UserError: the dataset has no open-world classes.
         """
-        classes = data.split(self.card.dataset, self.card.split_seed).open_world
-        images = data.load(self.card.dataset, self.card.size, progress=progress)
+        dataset = self.card.dataset if dataset is None else self.sized(dataset)
+        classes = data.split(dataset, self.card.split_seed).open_world
+        if not classes:
+            raise UserError(
+                f"{dataset!r} has no open-world classes to condense on. Take those of another dataset: "
+                "--open-world glyphs (open_world('glyphs'))."
+            )
+        images = data.load(dataset, self.card.size, progress=progress)
         found, labels = images.of(classes, held_out=False)
         return data.decoded(found), labels
+
+    def sized(self, dataset: str) -> str:
+        """A dataset's name with this ancestor's size of images, unless it tells one: "glyphs@64"."""
+        wanted, own = data.Dataset.parse(dataset), self.card.dataset
+        if wanted.pixels or own == dataset:
+            return dataset
+        side = recipes.side(own) or data.load(own, self.card.size).images.shape[-1]
+        return dataset if side == recipes.side(dataset) else str(replace(wanted, pixels=side))
 
     def save(self, path: Path | str) -> Path:
         """Write weights, card and learning curve to one safetensors file."""

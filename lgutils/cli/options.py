@@ -80,6 +80,17 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
         raise UserError(f"{option} {text!r} is not a list of numbers such as 1,3.") from None
 
 
+def channels(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{option} {text!r} is not a number for each channel, such as 0.485,0.456,0.406."
+        ) from None
+
+
 def part_of(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None

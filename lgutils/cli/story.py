@@ -15,6 +15,7 @@ from lgutils.cli.options import (
     Scale,
     again,
     budget_of,
+    channels,
     look_in,
     scale_of,
     settings_of,
@@ -63,6 +64,15 @@ def accumulate(
     weights: Annotated[
         str, typer.Option(help="With --arch: timm (its own weights) or a file; default: train.")
     ] = "",
+    match: Annotated[
+        str,
+        typer.Option(help="With --weights: names, or order where a file has other names."),
+    ] = "names",
+    mean: Annotated[
+        str | None,
+        typer.Option(help="With --weights: of the input, as 0.5,0.5,0.5; default: what is known."),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Its standard deviation, likewise.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="With --arch: img_size=32, depth=4, ...")
     ] = None,
@@ -79,24 +89,39 @@ def accumulate(
 ) -> None:
     """Make an ancestry model: it learns the base classes. A finished one is used if there is one."""
     from lgutils import ancestry, train
+    from lgutils.data import Normalize, split
 
     look_in(data_dir)
     if (family is None) == (arch is None):
         raise UserError("Name a family (cnn, vit, a recipe) or an --arch, one of the two.")
-    if arch is None and (weights or set_):
-        raise UserError("--weights and --set belong to --arch. Leave them out, or name an --arch.")
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std belong together. Give both, or leave both out.")
+    means, stds = channels(mean, "--mean"), channels(std, "--std")
+    adopting = {"match": match, "normalize": Normalize(means, stds) if means else None}
+    if arch is None and (weights or set_ or match != "names" or means):
+        raise UserError(
+            "--weights, --set, --match, --mean and --std belong to --arch. Leave them out, or name an --arch."
+        )
+    if not weights and (match != "names" or means):
+        raise UserError(
+            "--match, --mean and --std belong to --weights. Leave them out, or give weights."
+        )
     if arch is None:
         config = ancestry.AncestryConfig.preset(family, scale, dataset=dataset)
     else:
         config = ancestry.AncestryConfig.custom(
-            arch, settings_of(set_ or []), weights=weights, dataset=dataset, scale_name=scale
-        )
+            arch, settings_of(set_ or []), weights=weights, dataset=dataset, scale_name=scale,
+            **adopting,
+        )  # fmt: skip
     config = replace(config, fit=replace(config.fit, precision=precision or config.fit.precision))
     ancestor = ancestry.accumulate(config, fresh=fresh, device_name=device)
     if train.is_main():
         ancestor.save(out)
         print(ancestor.card)
-        print(f"Written to {out}. Next: lgutils condense {out}{again(data_dir)}")
+        world = (
+            "" if split(config.dataset, config.split_seed).open_world else " --open-world glyphs"
+        )
+        print(f"Written to {out}. Next: lgutils condense {out}{world}{again(data_dir)}")
 
 
 @app.command()
@@ -127,6 +152,12 @@ def condense(
     seeds: Annotated[int, typer.Option(help="Repeat with so many seeds.", min=1)] = 1,
     iterations: Annotated[int | None, typer.Option(help="Meta-iterations.", min=1)] = None,
     protocol: Annotated[str, typer.Option(help="clean or paper.")] = "clean",
+    open_world: Annotated[
+        str | None,
+        typer.Option(
+            help="Condense on another dataset's open-world classes, at the ancestor's size; default: its own."
+        ),
+    ] = None,
     data_dir: DataDir = None,
     scale: Scale = None,
     device: Device = None,
@@ -150,17 +181,18 @@ def condense(
         travels = recipe.travels if layers == "recipe" else learngene.TRAVEL
         gene = learngene.extract(source, names, travels=travels)
     else:
-        config = CondenseConfig.preset(
-            source.card.family, scale, protocol, dataset=source.card.dataset
-        )
+        world = source.sized(open_world) if open_world else source.card.dataset
+        config = CondenseConfig.preset(source.card.family, scale, protocol, dataset=world)
         if iterations:
             config = replace(config, iterations=iterations)
         options = {}
         if criterion == "lambda":
             options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
-        images = source.open_world(progress=True)
+        images = source.open_world(world, progress=True)
         scores = module.score(criterion, source, images, config, seeds, **options)
         gene = learngene.condense_to(source, scores, kept or recipe.budget)
+        if world != source.card.dataset:
+            gene = replace(gene, scores={**gene.scores, "open_world": world})
     gene.save(out)
     print(gene)
     if seeds > 1 and not layers:

@@ -207,6 +207,17 @@ def test_a_cluster_that_is_gone_is_told(monkeypatch):
         pass
 
 
+def test_a_machine_too_busy_for_ray_to_start_is_told(monkeypatch):
+    def late(**options):
+        raise Exception("The current node timed out during startup")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = FakeRay()
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(UserError, match="less busy"), cluster._connected(ray, 1):
+        pass
+
+
 def test_auto_takes_the_cluster_that_the_environment_names(monkeypatch):
     many = fleet.grid(BASE, task=range(backends.FEW))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")

@@ -122,6 +122,11 @@ def _connected(ray: ModuleType, workers: int) -> Iterator[None]:
             f"No Ray cluster could be used at {where} ({error}). Start one (ray start --head), "
             "correct RAY_ADDRESS, or unset it and run `ray stop` to use this machine only."
         ) from error
+    except Exception as error:  # a plain one, where starting takes longer than Ray allows
+        raise UserError(
+            f"Ray did not start on this machine ({error}). Try again when it is less busy, or use the "
+            "backend 'processes'."
+        ) from error
     try:
         yield
     finally:

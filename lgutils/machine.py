@@ -1,6 +1,7 @@
 """What this computer offers to a process: cores that are free, and the arithmetic that it is fast at."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,17 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, even if that was killed without a word."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def free_cores(seconds: float = 0.1) -> int:

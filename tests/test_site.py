@@ -351,6 +351,20 @@ def test_a_warning_of_sphinx_ends_the_build_with_its_words(tmp_path):
         render(tmp_path / "source", tmp_path / "html", plain)
 
 
+def test_sphinx_ends_when_the_command_that_started_it_is_gone(tmp_path):
+    gone = "999999999"  # no process has this number
+    start = [
+        sys.executable,
+        "-m",
+        "lgutils.site.render",
+        gone,
+        tmp_path / "source",
+        tmp_path / "html",
+    ]
+    with subprocess.Popen(start, stdin=subprocess.PIPE) as waiting:  # for settings that never come
+        assert waiting.wait(60) == 1
+
+
 def test_the_command_ends_with_two_for_a_foreign_folder(tmp_path):
     (tmp_path / "thesis.tex").touch()
     command = [sys.executable, "-m", "lgutils", "site", "--out", str(tmp_path)]

@@ -7,7 +7,6 @@ accuracies by a few test images. Dropout draws differ too; the course's descenda
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -23,7 +22,7 @@ from lgutils.errors import UserError, unknown
 from lgutils.fleet import cluster, stack
 from lgutils.fleet.jobs import Job, Row, check, run_job
 from lgutils.fleet.store import Results
-from lgutils.machine import cores
+from lgutils.machine import cores, end_with
 
 BACKENDS = ("auto", "serial", "processes", "vmap", "ray")
 FEW = 16  # fewer jobs than this are not worth measuring, or starting processes for
@@ -114,17 +113,6 @@ def _finished(waiting: set[Future]) -> list[Row]:
     return [future.result() for future in good or done]
 
 
-def _end_with(parent: int) -> None:
-    """In a worker: end when the parent is gone, even if it was killed without a word."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 @contextmanager
 def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that start with one thread; spawned, since a forked child may hang in OpenMP."""
@@ -132,7 +120,7 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, spawn, _end_with, (os.getpid(),)) as processes:
+        with ProcessPoolExecutor(workers, spawn, end_with, (os.getpid(),)) as processes:
             yield processes
     finally:
         if before is None:

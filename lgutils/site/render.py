@@ -1,6 +1,7 @@
 """Sphinx in a process of its own: it changes global state, and its warnings are not the caller's."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lgutils.errors import UserError
+from lgutils.machine import end_with
 
 
 def render(source: Path, html: Path, settings: dict[str, Any]) -> None:
@@ -21,7 +23,7 @@ def render(source: Path, html: Path, settings: dict[str, Any]) -> None:
         UserError: sphinx warns, with its last words.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "lgutils.site.render", str(source), str(html)],
+        [sys.executable, "-m", "lgutils.site.render", str(os.getpid()), str(source), str(html)],
         input=json.dumps(settings), capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
@@ -30,8 +32,9 @@ def render(source: Path, html: Path, settings: dict[str, Any]) -> None:
         raise UserError("The site was not built. Sphinx says:\n" + "\n".join(told))
 
 
-def _main(source: str, html: str) -> int:
-    """Build with the settings on standard input; warnings are errors."""
+def _main(parent: str, source: str, html: str) -> int:
+    """Build with the settings on standard input; warnings are errors. Ends with its parent."""
+    end_with(int(parent))
     from sphinx.application import Sphinx
 
     app = Sphinx(

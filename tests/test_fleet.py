@@ -555,6 +555,76 @@ def test_two_processes_on_one_file_lose_nothing(tmp_path, monkeypatch):
     assert _keys(path) == {replace(BASE, seed=s).key for s in range(100)}
 
 
+# --- damaged rows ---------------------------------------------------------------------------------
+
+
+OUTCOME = json.dumps(store._outcome(row(BASE)))
+DAMAGED = {
+    "an accuracy of 7.5": OUTCOME.replace('"accuracy": 0.5', '"accuracy": 7.5'),
+    "an accuracy that is not a number": OUTCOME.replace('"accuracy": 0.5', '"accuracy": NaN'),
+    "an accuracy that is text": OUTCOME.replace('"accuracy": 0.5', '"accuracy": "0.5"'),
+    "a curve that is no pairs": OUTCOME.replace('"curve": [', '"curve": [1, '),
+    "seconds before the start": OUTCOME.replace('"seconds": 1.5', '"seconds": -1'),
+    "an outcome that lacks entries": "{}",
+    "an outcome of another kind": "[1]",
+    "a number": 7,
+    "bytes": b"\xff\x00",
+    "deep JSON": "[" * 10_000,
+    "an outcome of two million bytes": json.dumps("x" * 2_000_000),
+    "an empty text": "",
+}
+
+
+def stored(path, outcome, key=BASE.key):
+    """A results file with a sound row and another as it is given."""
+    good = replace(BASE, seed=1)
+    with Results(path) as results:
+        results.add([row(good)])
+        with results._db as db:
+            db.execute("INSERT INTO rows VALUES (?, ?)", (key, outcome))
+    return good
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_row_counts_as_absent_and_is_told(tmp_path, capfd, what):
+    good = stored(tmp_path / "r.sqlite", DAMAGED[what])
+    with Results(tmp_path / "r.sqlite") as results:
+        assert results.find([BASE, good]) == {good.key: row(good)}
+    told = capfd.readouterr().err
+    assert "1 of 2 rows cannot be read" in told
+    assert BASE.key in told
+
+
+def test_a_row_whose_bytes_are_no_text_leaves_the_others_readable(tmp_path, capfd):
+    good = stored(tmp_path / "r.sqlite", "x")
+    with Results(tmp_path / "r.sqlite") as results:
+        with results._db as db:
+            db.execute("UPDATE rows SET outcome = CAST(x'ff22' AS TEXT) WHERE key = ?", (BASE.key,))
+        assert results.find([BASE, good]) == {good.key: row(good)}
+
+
+def test_a_damaged_row_is_replaced_by_the_one_that_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "run_job", row)
+    stored(tmp_path / "r.sqlite", DAMAGED["an accuracy of 7.5"])
+    with Results(tmp_path / "r.sqlite") as results:
+        assert fleet.run([BASE], results=results, backend="serial") == [row(BASE)]
+    with Results(tmp_path / "r.sqlite") as results:
+        assert results.find([BASE]) == {BASE.key: row(BASE)}
+
+
+def test_a_sound_row_is_not_replaced(tmp_path):
+    with Results(tmp_path / "r.sqlite") as results:
+        results.add([row(BASE)])
+        results.add([replace(row(BASE), accuracy=0.25)])
+        assert results.find([BASE]) == {BASE.key: row(BASE)}
+
+
+def test_damaged_rows_are_not_absorbed(tmp_path, capfd):
+    stored(tmp_path / "part.sqlite", DAMAGED["an accuracy of 7.5"])
+    with Results(tmp_path / "r.sqlite") as results:
+        assert results.absorb([tmp_path / "part.sqlite"]) == 1
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 

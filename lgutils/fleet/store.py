@@ -5,24 +5,37 @@ SQLite does the hard part: a row is committed whole or not at all, and several p
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from lgutils import reading
 from lgutils.errors import UserError
 from lgutils.fleet.jobs import Job, Row
+from lgutils.reading import Amount, Count, Share
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, outcome TEXT NOT NULL)"
+LONGEST = 2**20  # bytes of an outcome; more is damage and not even read
+ROWS = (
+    f"SELECT key, CASE WHEN length(outcome) <= {LONGEST} THEN CAST(outcome AS BLOB) END FROM rows"
+)
+INSERT = """INSERT INTO rows VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET outcome = excluded.outcome
+    WHERE NOT sound(CAST(outcome AS BLOB))"""
 
 
 class Results:
     """A file of finished rows (SQLite), identified by their job's key.
 
-    A key is stored once: a second row for it is ignored. The file may be on a local disk or on a network
-    disk that keeps POSIX locks.
+    A key is stored once: a second row for it is ignored. A row that is damaged (its JSON, or an accuracy
+    outside of 0 to 1) counts as absent: it is told, made again, and then replaced. The file may be on a
+    local disk or on a network disk that keeps POSIX locks.
 
     Args:
         path: made if it is not there.
@@ -37,6 +50,8 @@ class Results:
             self._db = sqlite3.connect(self.path, timeout=60)
             with self._db:
                 self._db.execute(SCHEMA)
+            self._db.text_factory = partial(str, encoding="utf-8", errors="replace")
+            self._db.create_function("sound", 1, _is_sound, deterministic=True)
         except (sqlite3.Error, OSError) as error:
             raise UserError(
                 f"{self.path} is not a results file that can be used ({error}). Name another, or "
@@ -70,13 +85,13 @@ class Results:
             if not path.is_file():
                 raise UserError(f"There is no results file {path}. Check the name.")
             with Results(path) as other:
-                self._insert(list(other._stored().items()))
+                self._insert([(key, data.decode()) for key, data in other._sound().items()])
         return len(self) - before
 
     def _insert(self, lines: list[tuple[str, str]]) -> None:
         try:
             with self._db:
-                self._db.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", lines)
+                self._db.executemany(INSERT, lines)
         except sqlite3.Error as error:
             raise UserError(
                 f"{len(lines)} rows could not be written to {self.path} ({error}). Free some space "
@@ -84,14 +99,29 @@ class Results:
             ) from error
 
     def find(self, jobs: Sequence[Job]) -> dict[str, Row]:
-        """The stored rows of these jobs, by key."""
-        stored, keyed = self._stored(), {job.key: job for job in jobs}
+        """The stored rows of these jobs, by key; one that is damaged counts as absent, and is told."""
+        stored, keyed = self._sound(), {job.key: job for job in jobs}
         return {key: _row(job, stored[key]) for key, job in keyed.items() if key in stored}
 
-    def _stored(self) -> dict[str, str]:
-        """Key -> outcome as JSON."""
+    def _sound(self) -> dict[str, bytes]:
+        """Key -> outcome as JSON, of all rows but the damaged ones."""
+        found, first = self._stored(), ""
+        sound = {key: data for key, data in found.items() if _is_sound(data)}
+        for key in found.keys() - sound.keys():
+            first = first or _why(found[key], f"the row {key!r}")
+        if first:
+            count = len(found) - len(sound)
+            tqdm.write(
+                f"{self.path}: {count} of {len(found)} rows cannot be read and count as absent; they "
+                f"are made again where they are asked for. The first: {first}",
+                file=sys.stderr,
+            )
+        return sound
+
+    def _stored(self) -> dict[str, bytes | None]:
+        """Key -> outcome as JSON; None where it is longer than any outcome."""
         try:
-            return dict(self._db.execute("SELECT key, outcome FROM rows"))
+            return dict(self._db.execute(ROWS))
         except sqlite3.Error as error:
             raise UserError(
                 f"{self.path} is damaged ({error}). Delete it to start anew."
@@ -105,10 +135,34 @@ def _outcome(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(job: Job, text: str) -> Row:
-    outcome = json.loads(text)
-    outcome["curve"] = tuple((step, value) for step, value in outcome["curve"])
-    return Row(job=job, **outcome)
+class _Outcome(msgspec.Struct):
+    """What is stored of a row."""
+
+    accuracy: Share
+    curve: tuple[tuple[Count, Share], ...]
+    inherited: Share
+    seconds: Amount
+    task_key: str
+    about: dict[str, str]
+
+
+def _row(job: Job, data: bytes) -> Row:
+    return Row(job=job, **msgspec.structs.asdict(reading.parsed(data, _Outcome, job.key)))
+
+
+def _why(data: bytes | None, name: str) -> str:
+    """Why an outcome is damaged; "" if it is not."""
+    if data is None or len(data) > LONGEST:
+        return f"{name} has no outcome of at most {LONGEST} bytes."
+    try:
+        reading.parsed(data, _Outcome, name, "")
+    except UserError as error:
+        return str(error).rstrip()
+    return ""
+
+
+def _is_sound(data: bytes | None) -> bool:
+    return not _why(data, "")
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:

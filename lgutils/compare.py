@@ -1,6 +1,5 @@
 """Two result folders side by side: which effects and verdicts differ."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +7,10 @@ from textwrap import wrap
 
 import pandas as pd
 
+from lgutils import reading
 from lgutils.errors import UserError
-from lgutils.report import Claim
+from lgutils.reading import Share
+from lgutils.report import Claim, read_claims
 
 Key = tuple[str, str, str, int]  # sentence, family, dataset, which of several alike
 GROUP = ["dataset", "family", "method", "k_shot"]
@@ -48,17 +49,12 @@ def _claims(folder: Path) -> dict[Key, Claim]:
         raise UserError(
             f"{folder} holds no claims.json. Name a folder that a report was written to."
         )
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["claims"]
-        claims = [Claim.from_json(entry) for entry in stored]
-        seen: Counter = Counter()
-        keyed = {}
-        for claim in claims:
-            alike = (claim.sentence, claim.family, claim.dataset)
-            keyed[(*alike, seen[alike])] = claim
-            seen[alike] += 1
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path} is damaged ({error}). Write the report anew.") from error
+    seen: Counter = Counter()
+    keyed = {}
+    for claim in read_claims(path)[0]:
+        alike = (claim.sentence, claim.family, claim.dataset)
+        keyed[(*alike, seen[alike])] = claim
+        seen[alike] += 1
     return keyed
 
 
@@ -98,12 +94,8 @@ def _table(lines: Sequence[Sequence[str]], width: int = 44) -> str:
 
 def _rows(path: Path) -> pd.DataFrame:
     """Group, key (where there is one) and accuracy of every run."""
-    try:
-        frame = pd.read_csv(path)
-        wanted = [*GROUP, "accuracy", *(["key"] if "key" in frame else [])]
-        return frame[wanted].astype({"accuracy": float})
-    except (OSError, ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} is damaged ({error}). Copy or make it again.") from error
+    frame = reading.table(path, {**dict.fromkeys(GROUP, str | int | float), "accuracy": Share})
+    return frame[[*GROUP, "accuracy", *(["key"] if "key" in frame else [])]]
 
 
 def _runs(a: Path, b: Path) -> str:

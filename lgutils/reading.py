@@ -3,15 +3,20 @@
 Whatever is wrong with a file, one `UserError` says what, where in it, and what to do.
 """
 
+import io
 import json
 import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from lgutils.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
 
 T = TypeVar("T")
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -22,6 +27,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(min_length=1)]
 
 JSON_LIMIT = 2**25  # bytes; the largest that the library writes has a few million
+TABLE_LIMIT = 2**28
 DEEPEST = 100  # levels of JSON in each other
 AGAIN = "Copy or make it again."
 
@@ -121,6 +127,32 @@ def _deeper(value: Any, levels: int) -> bool:
         return False
     parts = value.values() if isinstance(value, dict) else value
     return levels == 0 or any(_deeper(part, levels - 1) for part in parts)
+
+
+def table(
+    path: Path | str, columns: Mapping[str, Any], remedy: str = AGAIN, **how: Any
+) -> "pandas.DataFrame":
+    """Read a CSV file of at most `TABLE_LIMIT` bytes.
+
+    Args:
+        columns: name -> type of those that must be there, such as `Share`; others may be.
+        how: for `pandas.read_csv`.
+    Raises:
+        UserError: as `json_file`; of a value that is not of its type the line is told.
+    """
+    import pandas
+
+    data = content(path, TABLE_LIMIT)
+    try:
+        frame = pandas.read_csv(io.BytesIO(data), low_memory=False, **how)
+    except Exception as error:  # pandas raises many kinds for what is no table
+        raise _damaged(path, reason(error), remedy) from error
+    for name, kind in columns.items():
+        if name not in frame:
+            raise _damaged(path, f"it lacks the column {name!r}", remedy)
+        for line, value in enumerate(frame[name].tolist(), 2):
+            checked(value, kind, f"{path}, line {line}, column {name!r},", remedy)
+    return frame
 
 
 def json_file(path: Path | str, kind: type[T], remedy: str = AGAIN) -> T:

@@ -4,7 +4,6 @@
 makes one part again. Later parts stand on earlier ones.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -158,8 +157,8 @@ def ledger() -> str:
     cells: dict[str, dict[str, str]] = {}
     words = dict(zip(report.VERDICTS, ("yes", "open", "no"), strict=True))
     for dataset in data.DATASETS:
-        stored = json.loads((results_folder() / f"{dataset}-quick" / "claims.json").read_text())
-        for claim in map(report.Claim.from_json, stored["claims"]):
+        claims, _ = report.read_claims(results_folder() / f"{dataset}-quick" / "claims.json")
+        for claim in claims:
             name = f"{claim.number}. {claim.sentence}" if claim.number else claim.sentence
             effect = claim.effect.text(claim.unit).removesuffix(" points")
             where = f"{scale.TITLES[claim.family]} {dataset}"

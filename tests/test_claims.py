@@ -129,7 +129,7 @@ def test_a_short_entry_takes_the_defaults():
         ({"famly": "cnn"}, "'family'"),
         ({"verdict": "supported"}, "stored as supported"),
         ({"effect": {"mean": 1}}, "low"),
-        ({"effect": None}, "`effect`"),
+        ({"effect": None}, r"at `\$.effect`"),
     ],
 )
 def test_a_damaged_entry_is_refused(change, message):

@@ -8,17 +8,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
-from lgutils import ancestry, files
+import msgspec
+from msgspec import Meta
+
+from lgutils import ancestry, files, reading
 from lgutils.errors import UserError
 from lgutils.fleet.backends import run
 from lgutils.fleet.jobs import ARMS, FEW_SHOT, Job, grid
 from lgutils.fleet.store import Results
+from lgutils.reading import Positive, Share
 from lgutils.train import FitConfig
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNING_TASKS = tuple(range(1000, 1006))  # open-world tasks; never the tasks that are reported
+Rates = Annotated[dict[str, Share], Meta(min_length=1)]
 LONG = "scratch, 5x steps"  # the arm that a sceptic asks for
 
 
@@ -48,14 +53,34 @@ def tuned_fit(
     Args:
         path: what `tune` wrote; None for the shipped file.
         untuned: see `fits`.
+    Raises:
+        UserError: not tuned, an arm that is not among `untuned`, or a damaged file.
     """
-    try:
-        table = json.loads((path or tuned_path()).read_text())["best"]
-        return replace(untuned[arm], lr=table[family][arm])
-    except (KeyError, OSError, ValueError):
+    path = path or tuned_path()
+    best = _read(path).best if path.exists() else {}
+    if arm not in best.get(family, {}) or arm not in untuned:
         raise UserError(
             f"No learning rate was tuned for {arm!r} of {family!r}. Use fleet.tune first."
-        ) from None
+        )
+    return replace(untuned[arm], lr=best[family][arm])
+
+
+class _Tuned(msgspec.Struct):
+    """What a file of learning rates holds; means: family -> arm -> rate as text -> mean accuracy."""
+
+    best: dict[str, dict[str, Positive]]
+    means: dict[str, dict[str, Rates]] = msgspec.field(default_factory=dict)
+    layers: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    shapes: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self):
+        for arms in self.means.values():
+            for name in (name for rates in arms.values() for name in rates):
+                reading.checked(float(name), Positive, f"The rate {name!r}")
+
+
+def _read(path: Path) -> _Tuned:
+    return reading.json_file(path, _Tuned, "Delete it, and tune again.")
 
 
 def tune(
@@ -81,7 +106,7 @@ def tune(
         tasks: seeds of open-world tasks.
         results, options: see `run`.
     """
-    kept = json.loads(path.read_text()) if path.is_file() else {}
+    kept = _read(path) if path.exists() else _Tuned({})
     jobs = {
         (family, arm): grid(
             replace(base, pool="open_world", method=method_of(arm), fit=fit),
@@ -94,7 +119,7 @@ def tune(
     every = [job for group in jobs.values() for job in group]
     rows = run(every, results=results, progress="tuning" if progress else None, **options)
     accuracy = {row.job.key: row.accuracy for row in rows}
-    means: dict[str, dict] = kept.get("means", {})
+    means: dict[str, dict] = kept.means
     for (family, arm), group in jobs.items():
         means.setdefault(family, {})[arm] = {
             str(lr): round(fmean(accuracy[job.key] for job in group if job.fit.lr == lr), 4)
@@ -106,8 +131,8 @@ def tune(
         "best": best,
         "means": means,
         "tasks": [asdict(job.task) for job in grid(every[0], task=tasks)],
-        "layers": kept.get("layers", {}) | {f: list(base.layers) for f, base in bases.items()},
-        "shapes": kept.get("shapes", {}) | {f: base.arch_kwargs for f, base in bases.items()},
+        "layers": kept.layers | {f: list(base.layers) for f, base in bases.items()},
+        "shapes": kept.shapes | {f: base.arch_kwargs for f, base in bases.items()},
         "at the edge of the grid": [
             f"{f}: {a}" for f, arms in best.items() for a, lr in arms.items() if lr in limits
         ],

@@ -63,7 +63,7 @@ def _rivals(base: Job) -> dict[tuple[str, ...], float]:
     config = base.ancestry
     whole = _blocks_only(config.arch, json.dumps(config.arch_kwargs))
     sizes = {layer.name: layer.num_params for layer in whole.layers}
-    budget = sum(sizes[name] for name in base.layers)
+    budget = sum(blocks.find(whole.layers, name).num_params for name in base.layers)
     rivals = {
         names: round(abs(sum(sizes[x] for x in names) - budget) / budget, 6)
         for names in _subsets(tuple(sizes))

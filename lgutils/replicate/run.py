@@ -4,20 +4,30 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import pandas as pd
+from msgspec import Meta
 
-from lgutils import data, evidence, files, fleet, recipes, scale
+from lgutils import data, evidence, files, fleet, reading, recipes, scale
 from lgutils.data import Task
 from lgutils.errors import UserError, unknown
 from lgutils.evidence import REFERENCE_SHOTS, Frames
 from lgutils.fleet import Job, Results
+from lgutils.reading import Amount, Count, Positive, Share
 from lgutils.replicate.design import TASKS, Design, Sizes
 from lgutils.replicate.plan import CLAIMS, plan
 from lgutils.replicate.subjects import Subject, subjects
-from lgutils.report import Claim
+from lgutils.report import Claim, read_claims
 from lgutils.scale import FAMILIES
 from lgutils.train import FitConfig
+
+CURVE = r"^(\d+:(0\.\d+|1\.0+)( |$))+$"  # steps and accuracies, as `fleet.table` writes them
+COLUMNS = {  # of runs.csv: what is computed with
+    "key": str, "method": str, "layers": str, "task": Count, "k_shot": Count, "lr": Positive,
+    "weight_decay": Amount, "epochs": Count, "steps": Count, "accuracy": Share, "inherited": Share,
+    "seconds": Amount, "curve": Annotated[str, Meta(pattern=CURVE)],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -209,6 +219,8 @@ def frames(table: pd.DataFrame, plans: Mapping[str, Sequence[Job]]) -> Frames:
         UserError: rows are missing: the table was made with other settings, or by an unfinished run.
     """
     known = table.set_index("key", drop=False)
+    if (twice := known.index[known.index.duplicated()]).size:
+        raise UserError(f"The table holds the row {twice[0]!r} twice. {reading.AGAIN}")
     found = {}
     for study, jobs in plans.items():
         keys = list(dict.fromkeys(job.key for job in jobs))
@@ -279,15 +291,17 @@ def load(folder: Path | str) -> Replication:
     """
     folder = Path(folder)
     try:
-        about = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["provenance"]
-        table = pd.read_csv(folder / "runs.csv")
+        _, about = read_claims(folder / "claims.json")
+        table = reading.table(folder / "runs.csv", COLUMNS)
         asked = Asked.from_json(about)
-        stored = json.loads((folder / "subjects.json").read_text(encoding="utf-8"))
+        if asked.tasks > len(table):
+            raise UserError(f"{asked.tasks} tasks were asked for, {len(table)} rows are there.")
+        stored = reading.json_file(folder / "subjects.json", dict[str, dict[str, Any]])
         found = {family: Subject.from_json(stored[family]) for family in asked.families}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError) as error:  # UserErrors too
         raise UserError(
-            f"{folder} is not a results folder that can be read ({error}). Make one with "
-            f"`lgutils replicate --out {folder}`."
+            f"{folder} is not a results folder that can be read ({reading.reason(error)}). Make one "
+            f"with `lgutils replicate --out {folder}`."
         ) from error
     by = {where: frames(table, studies) for where, studies in asked.plans(found).items()}
     return Replication(by, found, about)

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lgutils import condense, fleet, inherit, learngene, recipes, ship
+from lgutils import condense, fleet, inherit, learngene, reading, recipes, ship
 from lgutils.ancestry import Ancestor, AncestryConfig, accumulate
 from lgutils.condense import CondenseConfig
 from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.evidence import GENE
 from lgutils.fleet import Job, Results
+from lgutils.fleet.tuning import FITS
 from lgutils.learngene import Learngene
 from lgutils.recipes import Recipe
 from lgutils.replicate.design import Design
@@ -37,10 +38,13 @@ class Subject:
 
     @classmethod
     def from_json(cls, stored: dict) -> "Subject":
-        """Read what `to_json` gave."""
+        """Read what `to_json` gave; raises `UserError` where it is of another shape."""
         told = {name: stored[name] for name in TOLD if name in stored}
-        base = Job(**{**told, "layers": tuple(told["layers"])}, method=GENE, task=Task())
-        return cls(base, {arm: FitConfig(**fit) for arm, fit in stored["fits"].items()})
+        base = reading.checked({**told, "method": GENE, "task": {}}, Job, "A subject")
+        fits = reading.checked(stored.get("fits"), dict[str, FitConfig], "A subject's training")
+        if lacking := FITS.keys() - fits.keys():
+            raise UserError(f"A subject does not tell how {min(lacking)!r} trains. {reading.AGAIN}")
+        return cls(base, fits)
 
 
 def subjects(

@@ -1,6 +1,6 @@
 """What the numbers say: `stats` and `curves` turn arrays into intervals, `claims` intervals into verdicts."""
 
-from lgutils.report.claims import VERDICTS, Claim, ledger, ledger_markdown
+from lgutils.report.claims import VERDICTS, Claim, ledger, ledger_markdown, read_claims
 from lgutils.report.curves import area, restricted, shots_to_match, steps_to, survival
 from lgutils.report.stats import (
     Interval,
@@ -39,6 +39,7 @@ __all__ = [
     "paired",
     "permutation_p",
     "ratio",
+    "read_claims",
     "restricted",
     "sensitivity",
     "shots_to_match",

@@ -3,14 +3,19 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
+from lgutils import reading
 from lgutils.errors import UserError, unknown
 from lgutils.report.stats import Interval
 
 LEVEL = 0.05
+ENDS = {"inf": math.inf, "-inf": -math.inf}  # JSON has no infinite numbers
+ANEW = "Write the report anew."
 VERDICTS = ("supported", "not supported", "contradicted")
 COLUMNS = ["claim", "family", "dataset", "sentence", "effect", "n", "p", "verdict"]
 
@@ -82,23 +87,43 @@ class Claim:
         """Read what `to_json` wrote.
 
         Raises:
-            UserError: an unknown or missing entry, or a verdict that its numbers do not give.
+            UserError: an unknown or missing entry, one of another type, or a verdict that its numbers do
+                not give.
         """
-        entries = dict(stored)
+        entries = reading.checked(stored, dict[str, Any], "A claim", ANEW)
         verdict = entries.pop("verdict", None)
         names = [field.name for field in fields(cls)]
         for name in entries:
             if name not in names:
                 raise unknown("entry of a claim", name, names)
-        try:
-            effect = entries["effect"]
-            ends = [float(effect[key]) for key in ("mean", "low", "high")]
-            claim = cls(**entries | {"effect": Interval(*ends, int(effect["n"]))})
-        except (KeyError, TypeError) as error:
-            raise UserError(f"A claim needs `sentence` and `effect`; reading: {error}.") from None
+        if isinstance(effect := entries.get("effect"), dict):
+            entries["effect"] = {k: ENDS.get(str(v), v) for k, v in effect.items()}
+        claim = reading.checked(entries, cls, "A claim", ANEW)
         if verdict not in (None, claim.verdict):
             raise UserError(f"{claim}. But stored as {verdict}: write the file anew.")
         return claim
+
+
+class _File(msgspec.Struct):
+    """What claims.json holds."""
+
+    claims: list[dict[str, Any]]
+    provenance: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def read_claims(path: Path | str) -> tuple[list[Claim], dict[str, str]]:
+    """Read a claims.json, as `page.write` writes it.
+
+    Returns:
+        (claims, what made the numbers).
+    Raises:
+        UserError: missing or damaged, or a claim that `Claim.from_json` refuses.
+    """
+    stored = reading.json_file(path, _File, ANEW)
+    try:
+        return [Claim.from_json(entry) for entry in stored.claims], stored.provenance
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def ledger(claims: Iterable[Claim]) -> pd.DataFrame:

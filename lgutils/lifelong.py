@@ -21,16 +21,19 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lgutils import data, files, fleet, inherit, learngene, ship, train
+from lgutils import data, files, fleet, inherit, learngene, reading, ship, train
 from lgutils.ancestry import AncestryConfig, forgetting, sequence
 from lgutils.ancestry.sequence import Life
 from lgutils.ancestry.world import METHODS, LifeConfig
 from lgutils.data import Task
 from lgutils.errors import UserError
+from lgutils.reading import Count, Share
 from lgutils.report.stats import Interval, mean, paired
 from lgutils.train import FitConfig
 
 MATRICES = {"seen": "among all classes seen", "own": "among the classes of its task"}
+Matrix = list[list[float]]  # NaN above the diagonal
+COLUMNS = {"key": str, "order": Count, "method": str, "average accuracy (own)": Share}
 LEARNGENES = {"shipped": "layers of the shipped learngene", "calm": "layers with calm gradients"}
 
 
@@ -206,7 +209,9 @@ def run(
 
 def _made(asked: list[Trial], path: Path, title: str | None, workers: int | None) -> pd.DataFrame:
     """The rows of these trials: those in the file, and the others made now and added to it."""
-    kept = pd.read_csv(path, dtype={"key": str}).to_dict("records") if path.is_file() else []
+    kept = (
+        reading.table(path, COLUMNS, dtype={"key": str}).to_dict("records") if path.exists() else []
+    )
     done = {row["key"]: row for row in kept}
     missing = [trial for trial in asked if trial.key not in done]
     bar = tqdm(total=len(asked), initial=len(asked) - len(missing), desc=title, unit="ancestor",
@@ -237,7 +242,7 @@ def matrices(rows: pd.DataFrame, kind: str = "own") -> dict[str, np.ndarray]:
     """Method -> (orders, T, T) accuracy matrices of a kind in `MATRICES`, in the order of the rows."""
     column = f"matrix ({kind})"
     return {
-        method: np.array([json.loads(text) for text in part[column]], dtype=float)
+        method: np.array([reading.parsed(text, Matrix, column) for text in part[column]])
         for method, part in rows.groupby("method", sort=False)
     }
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lgutils import reading
 from lgutils.data.names import Dataset
 from lgutils.data.sets import ImageSet, Split
 from lgutils.errors import UserError
 
+LIMIT = 2**29  # bytes of a file, packed or unpacked; the largest official one has 155 million
 CIFAR_FOLDER = "cifar-100-python"
 CIFAR_MD5 = {  # as in torchvision.datasets.CIFAR100
     "train": "16019d7e3df5f24257cddd939b257f8d",
@@ -63,7 +65,7 @@ def read_pickle(path: Path, md5: str) -> dict:
     Raises:
         UserError: another checksum, or something that is not an array or a plain value.
     """
-    content = path.read_bytes()
+    content = reading.content(path, LIMIT)
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise UserError(
@@ -117,6 +119,12 @@ def fashion_mnist(dataset: Dataset) -> ImageSet:
     else:
         raise dataset.missing(*places)
     train, train_labels, test, test_labels = map(read_idx, files)
+    for images, of, names in ((train, train_labels, files[:2]), (test, test_labels, files[2:])):
+        if images.shape != (len(of), 28, 28) or of.ndim != 1 or not len(of):
+            raise UserError(
+                f"{names[0]} and {names[1]} hold {tuple(images.shape)} and {tuple(of.shape)} bytes; as "
+                "many images of 28x28 as labels are expected. Fetch them again."
+            )
     parts = [F.pad(x, (2, 2, 2, 2))[:, None].repeat(1, 3, 1, 1) for x in (train, test)]
     labels = torch.cat([train_labels, test_labels]).long()
     classes = tuple(FashionMNIST.classes)
@@ -143,16 +151,17 @@ def read_idx(path: Path) -> Tensor:
     """Read an idx file of bytes, gzipped or not (format: http://yann.lecun.com/exdb/mnist).
 
     Raises:
-        UserError: truncated, damaged, or another format.
+        UserError: truncated, damaged, another format, or more than `LIMIT` bytes, packed or unpacked.
     """
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}). Fetch it again.") from error
+    content = reading.content(path, LIMIT)
+    if path.suffix == ".gz":
+        try:
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LIMIT + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{path} cannot be read ({error}). Fetch it again.") from error
     dimensions = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
-    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").tolist()
     start = 4 + 4 * dimensions
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
     if not 1 <= dimensions <= 3 or len(content) != start + math.prod(shape):
         raise UserError(f"{path} is damaged or no idx file of bytes. Fetch it again.")
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)

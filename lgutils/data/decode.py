@@ -13,9 +13,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from lgutils import reading
 from lgutils.data.names import shown
 from lgutils.errors import UserError
 
+LARGEST = 2**29  # bytes of a picture file; Pillow itself refuses more than 179 million pixels
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on height and width change places
 
 
@@ -42,7 +44,7 @@ def decode(path: Path | str) -> Tensor:
     Raises:
         Exception: whatever Pillow raises for a file that it cannot read to its end.
     """
-    with Image.open(path) as opened:
+    with _opened(path) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
@@ -53,6 +55,12 @@ def decode(path: Path | str) -> Tensor:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _opened(path: Path | str) -> Image.Image:
+    """A picture whose header was read; a pipe would be waited for, so only regular files are opened."""
+    reading.regular(path, LARGEST)
+    return Image.open(path)
 
 
 @contextmanager
@@ -72,7 +80,7 @@ def common_size(root: str, names: Sequence[str]) -> tuple[int, int]:
     first: dict[tuple[int, int], str] = {}
     for name in names:
         try:
-            with quiet(), Image.open(os.path.join(root, name)) as image:
+            with quiet(), _opened(os.path.join(root, name)) as image:
                 turned = image.getexif().get(ORIENTATION, 1) >= 5
                 width, height = image.size[::-1] if turned else image.size
         except Exception:  # damaged: counted when it is decoded

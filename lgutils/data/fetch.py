@@ -1,20 +1,18 @@
 """Downloads, only on request: resumable, checked before they count, unpacked inside one folder."""
 
 import errno
-import gzip
 import hashlib
 import http.client
 import os
 import tarfile
 import urllib.error
 import urllib.request
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from lgutils import scratch
+from lgutils import reading, scratch
 from lgutils.data.listing import FLOWERS_FOLDER
 from lgutils.data.names import FETCHED, Dataset
 from lgutils.errors import UserError
@@ -22,6 +20,7 @@ from lgutils.errors import UserError
 TRIES = 4  # connections, each going on where the last one was cut
 TIMEOUT = 60  # seconds without a byte
 BLOCK = 1 << 20
+MOST, MANY = 2**33, 10**6  # bytes and files of an unpacked archive
 
 
 @dataclass(frozen=True)
@@ -186,6 +185,23 @@ def _block(response: http.client.HTTPResponse) -> bytes | None:
         return None
 
 
+@dataclass
+class _Bounded:
+    """tarfile's filter "data", which lets nothing out of the folder, up to `MOST` bytes and `MANY` files."""
+
+    size: int = 0
+    count: int = 0
+
+    def __call__(self, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+        self.size, self.count = self.size + member.size, self.count + 1
+        if self.size > MOST or self.count > MANY:
+            raise UserError(
+                f"The archive holds more than {MOST >> 30} GiB or {MANY:,} files; no dataset here does. "
+                "It was not unpacked: delete it and fetch it again."
+            )
+        return tarfile.data_filter(member, folder)
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar archive into `folder`; nothing of it can get outside.
 
@@ -196,12 +212,15 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with scratch.folder(folder, ".unpacking.") as temporary:
+        reading.regular(archive, MOST)
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                tar.extractall(temporary, filter=_Bounded())
+        except Exception as error:  # of many kinds; those of the disk have a number
+            if isinstance(error, UserError) or getattr(error, "errno", None):
+                raise
             raise UserError(
-                f"{archive} was not unpacked: {error}. Delete it and fetch it again."
+                f"{archive} was not unpacked: {reading.reason(error)}. Delete it and fetch it again."
             ) from error
         for path in sorted(temporary.rglob("*")):
             place = folder / path.relative_to(temporary)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lgutils import reading
 from lgutils.data import copies
 from lgutils.data.names import Dataset, shown
 from lgutils.data.sets import Split
@@ -224,12 +226,10 @@ def _pictures(part: Path, root: Path) -> Iterator[tuple[str, str]]:
 
 def _table(path: Path) -> list[tuple[str, str]]:
     """(filename, label) of each line of a csv file."""
+    text = reading.text(path, reading.TABLE_LIMIT, "utf-8-sig")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            lines = list(csv.DictReader(handle))
-    except OSError as error:
-        raise _unreadable(error) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
         raise UserError(f"{path} is no csv file in UTF-8 ({error}).") from error
     if not lines or not all(line.get("filename") and line.get("label") for line in lines):
         raise UserError(
@@ -260,7 +260,9 @@ def flowers102(dataset: Dataset) -> Listing:
     table = root / FLOWERS_LABELS
     if not ((root / "jpg").is_dir() and table.is_file()):
         raise dataset.missing(root)
-    found = hashlib.md5(table.read_bytes(), usedforsecurity=False).hexdigest()
+    found = hashlib.md5(
+        reading.content(table, reading.TABLE_LIMIT), usedforsecurity=False
+    ).hexdigest()
     if found != FLOWERS_MD5:
         raise UserError(
             f"{table} is damaged or not the original: its md5 is {found}, {FLOWERS_MD5} is "

@@ -8,12 +8,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from tqdm import tqdm
 
-from lgutils import files
+from lgutils import files, reading
 from lgutils.data.decode import Decoder, Files, Scaled, common_size, quiet
 from lgutils.data.names import shown
 from lgutils.data.pictures import Pictures, cores
@@ -21,6 +23,7 @@ from lgutils.data.sets import ImageSet
 from lgutils.errors import UserError
 
 LIMIT = 2 * 2**30  # bytes: larger sets stay files; this is what a laptop can spare
+Row = Annotated[str, Meta(pattern="^[0-9]{1,12}$")]  # a number, as JSON has it for a name
 BAD = 0.01  # the share of pictures that may be unreadable
 
 
@@ -71,8 +74,10 @@ def _in_memory(pictures: Pictures, progress: bool) -> tuple[Tensor | Pictures, d
     if isinstance(pictures.source, Scaled):
         return pictures, {}
     memory = _memory(pictures.source)
-    with contextlib.suppress(OSError, ValueError):  # absent or damaged: read again
-        return pictures, {int(row): why for row, why in json.loads(memory.read_text()).items()}
+    with contextlib.suppress(UserError):  # absent or damaged: read again
+        kept = reading.json_file(memory, dict[Row, str])
+        if all(int(row) < len(pictures) for row in kept):
+            return pictures, {int(row): why for row, why in kept.items()}
     failed = _decode(pictures, None, progress)
     files.write_text(memory, json.dumps(failed))
     return pictures, failed

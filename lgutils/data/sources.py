@@ -1,6 +1,8 @@
 """Where images come from: drawn, shipped, or found in the data folder; never downloaded here."""
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,15 +10,16 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lgutils import files, glyphs
+from lgutils import files, glyphs, reading
 from lgutils.data import archives, listing, settle
 from lgutils.data.decode import Files
 from lgutils.data.names import Dataset
 from lgutils.data.pictures import Pictures
 from lgutils.data.sets import ImageSet, Split
-from lgutils.errors import unknown
+from lgutils.errors import UserError, unknown
 
 SIZES = {"rehearsal": 24, "quick": 240, "full": glyphs.IMAGES_PER_CLASS}  # glyphs of each class
+HEADER = 4096  # bytes that an array file has before its values, at most
 PIXELS = {"mini-imagenet": 84, "flowers102": 84}  # unless @PIXELS says something else
 
 
@@ -86,13 +89,12 @@ def _cached_glyphs(per_class: int, progress: bool) -> np.ndarray:
     """(100, per_class, 3, 32, 32) uint8 from the cache; a missing or damaged file is made again."""
     path = files.cache_dir() / f"glyphs-{per_class}-v1.npy"
     stamp = path.with_suffix(".sha256")
-    if path.is_file() and stamp.is_file():
-        try:
-            images = np.load(path, allow_pickle=False)
-            if files.sha256(images.data) == stamp.read_text().strip():
-                return images
-        except (ValueError, OSError, EOFError):
-            pass  # damaged: drawn again below
+    shape = (len(glyphs.CHARACTERS), per_class, 3, glyphs.SIZE, glyphs.SIZE)
+    with suppress(UserError):  # absent or damaged: drawn again below
+        size = math.prod(shape)
+        pixels = bytearray(memoryview(reading.content(path, size + HEADER))[-size:])
+        if len(pixels) == size and files.sha256(pixels) == reading.text(stamp, 100).strip():
+            return np.frombuffer(pixels, np.uint8).reshape(shape)
     bar = tqdm(
         glyphs.render(per_class),
         total=100,

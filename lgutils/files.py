@@ -205,10 +205,11 @@ def load_checkpoint(path: Path | str, key: str) -> dict:
 
 
 @contextlib.contextmanager
-def taken_up(path: Path | str) -> Iterator[None]:
-    """Around the use of a checkpoint's state: of another shape than it is written in, it is a `UserError`."""
+def taken_up(path: Path | str, key: str) -> Iterator[dict]:
+    """Give the state that `load_checkpoint` reads; what fails while it is taken up is a `UserError`."""
+    state = load_checkpoint(path, key)
     try:
-        yield
+        yield state
     except UserError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:

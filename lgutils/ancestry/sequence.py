@@ -77,11 +77,14 @@ class _State:
 
     @classmethod
     def load(cls, path: Path, key: str, world: World) -> "_State":
-        stored = files.load_checkpoint(path, key)
-        fields = {name: value for name, value in stored.items() if name != "key"}
-        model = world.born(fields["grown"])
-        model.load_state_dict(fields["model"])
-        return cls(**{**fields, "model": model.eval()})
+        with files.taken_up(path, key) as stored:
+            fields = {name: value for name, value in stored.items() if name != "key"}
+            most = len(world.growth.steps) if world.life.method == "growing" else 0
+            if fields["grown"] not in range(most + 1):
+                raise ValueError(f"it grew {fields['grown']!r} times, {most} are there")
+            model = world.born(fields["grown"])
+            model.load_state_dict(fields["model"])
+            return cls(**{**fields, "model": model.eval()})
 
 
 def lifelong(

@@ -353,12 +353,16 @@ class Condenser:
 
     def load(self, path: Path) -> None:
         """Take up a state that `save` wrote; a `UserError` says if it belongs to another run."""
-        state = files.load_checkpoint(path, self.key)
-        self.done, self.traces = state["done"], state["traces"]
-        for part in ("params", "velocity", "buffers"):
-            setattr(self, part, {k: t.to(self.where) for k, t in state[part].items()})
-        self.weights.load_state_dict(state["weights"])
-        self.adam.load_state_dict(state["adam"])
+        with files.taken_up(path, self.key) as state:
+            self.done, self.traces = state["done"], state["traces"]
+            pairs = (3, len(self.matching.pairs))
+            if [t.shape for t in self.traces] != [pairs] * self.done:
+                raise ValueError(f"{self.done!r} iterations with as many traces are expected")
+            for part in ("params", "velocity", "buffers"):
+                models.check_state(state[part], getattr(self, part), part)
+                setattr(self, part, {k: t.to(self.where) for k, t in state[part].items()})
+            self.weights.load_state_dict(state["weights"])
+            self.adam.load_state_dict(state["adam"])
 
     def result(self, seconds: float) -> Condensed:
         """What has been found so far."""

@@ -7,14 +7,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lgutils import files
+from lgutils import files, reading
 from lgutils.data import Batches, Normalize, placed
 from lgutils.errors import UserError
+from lgutils.reading import Amount, Count, Finite, Share
 from lgutils.train.config import FitConfig, layout_on, optimizer_for
 from lgutils.train.keys import fit_key
 from lgutils.train.memory import Room
@@ -67,6 +69,14 @@ def _finite(loss: float, step: int, lr: float) -> None:
         )
 
 
+class _Told(msgspec.Struct):
+    """What a checkpoint holds besides the weights and the optimiser's memory."""
+
+    losses: list[Finite]
+    curve: list[tuple[Count, Share]]
+    seconds: Amount
+
+
 @dataclass
 class _Run:
     """Everything that changes while training; what a resumed run needs can be written down.
@@ -102,11 +112,11 @@ class _Run:
     def resume(self, path: Path, key: str) -> None:
         """Go on from a checkpoint, if there is one."""
         if path.exists():
-            state = files.load_checkpoint(path, key)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.losses, self.seconds = state["losses"], state["seconds"]
-            self.curve = [tuple(point) for point in state["curve"]]
+            with files.taken_up(path, key) as state:
+                told = reading.checked(state, _Told, path, "Delete it to start anew.")
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+            self.losses, self.curve, self.seconds = told.losses, told.curve, told.seconds
         if not self.together.agree(len(self.losses)):
             raise UserError(
                 f"Not all processes see the same checkpoint {path}. Put it where all machines can read "

@@ -40,8 +40,12 @@ class _Tree:
     def __init__(self, model: nn.Module):
         self.model = model
         self.modules = dict(model.named_modules(remove_duplicate=False))
-        self.keys = tuple(model.state_dict())
-        self.filled = {name for key in self.keys for name in _above(key)}
+        first: dict[
+            int, str
+        ] = {}  # a tensor that is used twice has two names and belongs to the first
+        state = model.state_dict(keep_vars=True)
+        self.owners = {key: first.setdefault(id(tensor), key) for key, tensor in state.items()}
+        self.filled = {name for key in self.owners.values() for name in _above(key)}
         if hasattr(model, "group_matcher"):
             matcher = model.group_matcher(coarse=False)
         else:  # a few models lack one: make each child of the root a group, the first is the stem
@@ -192,7 +196,8 @@ def layers(model: nn.Module) -> tuple[Layer, ...]:
     """Split a timm classifier into its integral layers; every `state_dict` key is in one of them.
 
     "stem" is what timm groups as the stem; "position" holds the tensors that belong to no unit
-    (class token, positional embedding). The model is not modified.
+    (class token, positional embedding). Tensors that the model uses twice stand under all their names in
+    the layer of the first use, and their parameters are counted once. The model is not modified.
 
     Returns:
         Stem, position, then the rest in execution order: blocks, norm, head. Norms stand between
@@ -207,8 +212,8 @@ def layers(model: nn.Module) -> tuple[Layer, ...]:
         home |= dict.fromkeys(piece, name)
         taps[name] = None if role == "position" or piece[0] in silent else _tap(tree, piece[-1])
     tensors = {name: [] for name in roles}
-    for key in tree.keys:
-        tensors[next((home[m] for m in _above(key) if m in home), "position")].append(key)
+    for key, owner in tree.owners.items():
+        tensors[next((home[m] for m in _above(owner) if m in home), "position")].append(key)
     size = {key: p.numel() for key, p in model.named_parameters()}
     return tuple(
         Layer(name, roles[name], tuple(keys), sum(size.get(k, 0) for k in keys), taps.get(name))

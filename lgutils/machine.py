@@ -1,6 +1,8 @@
 """What this computer offers to a process: cores that are free, and the arithmetic that it is fast at."""
 
+import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,29 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def unguarded() -> str:
+    """Why processes that this one starts cannot begin, if it is so: the script has no main guard; else "".
+
+    Each of them imports the script. Without the guard it would start processes again, which Python
+    forbids; in such a process this function ends it, and the script's own process tells why.
+    """
+    if getattr(
+        multiprocessing.current_process(), "_inheriting", False
+    ):  # it is importing the script
+        sys.exit(1)
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        guarded = script is None or "__main__" in Path(script).read_text(errors="replace")
+    except OSError:
+        guarded = True  # not a script that could be read again
+    if guarded:
+        return ""
+    return (
+        f"Worker processes import {Path(script).name}, which lacks a main guard and would start them "
+        'again. Put what it does under `if __name__ == "__main__":`.'
+    )
 
 
 def end_with(parent: int) -> None:

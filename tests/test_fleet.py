@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -376,11 +376,7 @@ def test_a_worker_that_died_is_reported_in_one_sentence(monkeypatch):
         def shutdown(self, **_):
             pass
 
-    @contextmanager
-    def pool(_):
-        yield Broken()
-
-    monkeypatch.setattr(backends, "pool", pool)
+    monkeypatch.setattr(backends, "ProcessPoolExecutor", lambda *_: nullcontext(Broken()))
     with pytest.raises(UserError, match="A worker process died"):
         fleet.run([BASE], backend="processes", workers=2)
 

@@ -4,17 +4,20 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
+from timm.models import register_model
 from typer.testing import CliRunner
 
-from lgutils import cli, data, models, train
-from lgutils.ancestry import AncestryConfig, accumulate
+from lgutils import blocks, cli, data, inherit, learngene, models, train
+from lgutils.ancestry import Ancestor, AncestryConfig, accumulate
 from lgutils.errors import UserError
 from lgutils.learngene import Learngene
 
@@ -138,6 +141,39 @@ def test_pictures_have_many_sizes(birds):
 def test_a_device_was_named_that_is_not_there(name):
     with pytest.raises(UserError, match=f"Device '{name}' was asked for, but torch"):
         train.device(name)
+
+
+# --- scripts --------------------------------------------------------------------------------------
+
+SCRIPTS = {
+    "processes": "from lgutils.fleet import backends\n"
+    "def main():\n"
+    "    with backends.pool(1) as workers:\n"
+    "        print('sum', sum(workers.map(abs, [-1, 2])))\n",
+    "pictures": "from lgutils import data\n"
+    "from lgutils.data import pictures\n"
+    "from lgutils.data.decode import Files\n"
+    "pictures.FEW = pictures.MOST_WORKERS = 1\n"
+    "def main():\n"
+    "    files = Files('birds', ('a/00.png', 'b/00.png'), (9, 9))\n"
+    "    print('sum', len(data.decoded(data.Pictures.of(files))))\n",
+}
+
+
+@pytest.mark.parametrize("work", SCRIPTS)
+@pytest.mark.parametrize("guard", [True, False], ids=["guarded", "unguarded"])
+def test_a_script_starts_processes(birds, work, guard):
+    call = "if __name__ == '__main__':\n    main()\n" if guard else "main()\n"
+    Path("mine.py").write_text(SCRIPTS[work] + call)
+    done = subprocess.run(
+        [sys.executable, "mine.py"], capture_output=True, text=True, timeout=300, check=False
+    )
+    if guard:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        told = "UserError: Worker processes import mine.py, which lacks a main guard"
+        assert (done.returncode, done.stderr.count(told)) == (1, 1)
+        assert "bootstrapping" not in done.stderr
 
 
 # --- weights of others ----------------------------------------------------------------------------
@@ -268,6 +304,54 @@ def test_weights_are_half_precision(state):
     found = adopted("w.pth").model
     assert {p.dtype for p in found.parameters()} == {torch.float32}
     torch.testing.assert_close(found.head.fc.weight, state["head.fc.weight"], atol=1e-3, rtol=0)
+
+
+# --- tensors that are used twice ------------------------------------------------------------------
+
+
+@register_model
+def reports_tied_vit(pretrained=False, **options):
+    """A ViT of four blocks, two of which are used twice."""
+    model = models.learngene_vit(depth=4, embed_dim=12, num_heads=2, **options)
+    model.blocks[2], model.blocks[3] = model.blocks[0], model.blocks[1]
+    return model
+
+
+@pytest.fixture
+def tied(here):
+    """A file of safetensors' `save_model`, which keeps one name of each; its ancestor."""
+    model = models.create("reports_tied_vit", 7, seed=5)
+    save_model(model, "tied.safetensors")
+    config = AncestryConfig.custom("reports_tied_vit", weights="tied.safetensors")
+    return model, accumulate(config)
+
+
+def test_shared_tensors_were_saved_with_save_model(tied):
+    model, ancestor = tied
+    assert equal(ancestor, model.state_dict())
+    assert "24 tensors that the model uses twice stand in the file once" in ancestor.card.notes
+    again = Ancestor.load(ancestor.save("a.safetensors"))
+    assert train.weight_hash(again.model) == train.weight_hash(model)
+
+
+def test_a_model_uses_blocks_twice(tied):
+    layers = {layer.name: layer for layer in blocks.layers(tied[1].model)}
+    assert [layer.name for layer in layers.values() if layer.role == "block"] == [
+        "blocks.0",
+        "blocks.1",
+    ]
+    assert not any("blocks" in name for name in layers["position"].tensors)
+    assert {name[:9] for name in layers["blocks.0"].tensors} == {"blocks.0.", "blocks.2."}
+    assert layers["blocks.0"].num_params == sum(p.numel() for p in tied[0].blocks[0].parameters())
+
+
+def test_a_block_that_is_used_twice_is_inherited(tied):
+    model, ancestor = tied
+    gene = learngene.extract(ancestor, ["blocks.1"])
+    heir = inherit.inherit(gene, num_classes=3, seed=1).model
+    assert heir.blocks[3] is heir.blocks[1]
+    assert torch.equal(heir.blocks[1].mlp.fc1.weight, model.blocks[1].mlp.fc1.weight)
+    assert not torch.equal(heir.blocks[0].mlp.fc1.weight, model.blocks[0].mlp.fc1.weight)
 
 
 # --- what stands beside weights -------------------------------------------------------------------

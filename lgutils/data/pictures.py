@@ -45,8 +45,13 @@ class _Reader:
             yield from map(self.decoder.__getitems__, plan)
             return
         self.plan[:], self.busy = plan, True
+        unguarded = machine.unguarded() if self.loader.num_workers else ""
         try:
             yield from self.loader
+        except RuntimeError as error:  # a worker died
+            if unguarded:
+                raise UserError(unguarded) from error
+            raise
         finally:
             self.busy = False
 

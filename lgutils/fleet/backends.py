@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from lgutils import train
+from lgutils import machine, train
 from lgutils.errors import UserError, unknown
 from lgutils.fleet import cluster, stack
 from lgutils.fleet.jobs import Job, Row, check, run_job
@@ -95,11 +95,6 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
                     yield _finished(waiting)
             while waiting:
                 yield _finished(waiting)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "A worker process died, perhaps for lack of memory. Finished rows are kept; run "
-                "again, with fewer workers."
-            ) from error
         except BaseException:
             processes.shutdown(wait=False, cancel_futures=True)
             raise
@@ -115,13 +110,24 @@ def _finished(waiting: set[Future]) -> list[Row]:
 
 @contextmanager
 def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that start with one thread; spawned, since a forked child may hang in OpenMP."""
+    """Processes that start with one thread; spawned, since a forked child may hang in OpenMP.
+
+    Raises:
+        UserError: one of them died.
+    """
+    unguarded = machine.unguarded()
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, spawn, end_with, (os.getpid(),)) as processes:
             yield processes
+    except BrokenProcessPool as error:
+        raise UserError(
+            unguarded
+            or "A worker process died, perhaps for lack of memory. Finished rows are kept; run again, with "
+            "fewer workers."
+        ) from error
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]

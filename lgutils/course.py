@@ -54,6 +54,8 @@ def chapters(only: str | None = None) -> list[Path]:
         if not found:
             raise unknown("chapter", part, [path.stem for path in every])
         chosen += found
+    if not chosen:
+        raise UserError(f"{only!r} names no chapter. Write, for example, 02 or 01,03.")
     return sorted(set(chosen))
 
 
@@ -72,6 +74,9 @@ def run(
         scale: handed to the notebooks as `LGUTILS_SCALE`.
     Returns:
         A `Chapter` each, finished or failed; a failure does not stop the others.
+    Raises:
+        UserError: no such chapter, or a run folder that cannot be written or holds notebooks of these
+            names that were edited.
     """
     try:
         import nbformat
@@ -80,12 +85,14 @@ def run(
             'The course needs its extra packages: python -m pip install -e ".[course]".'
         ) from error
     paths = chapters(only)
-    folder = Path(out) if out else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    folder = files.expand(out) if out else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     if folder.resolve() == notebooks_folder().resolve():
         raise UserError(
             "The run folder must not be the notebooks' own folder. Choose another --out."
         )
     books = [nbformat.read(path, as_version=4) for path in paths]
+    for path, book in zip(paths, books, strict=True):
+        _check_free(folder / path.name, book)
     expected = [float(b.metadata.get("lgutils", {}).get("seconds", 60)) for b in books]
     cells = [sum(c.cell_type == "code" for c in b.cells) for b in books]
     done = []
@@ -124,6 +131,30 @@ def _why_slow() -> str:
     threads = os.environ.get("OMP_NUM_THREADS")
     told += f"; OMP_NUM_THREADS is {threads}" if threads else ""
     return told + ". It goes on."
+
+
+def _check_free(copy: Path, book) -> None:
+    """Refuse to replace a notebook, or the page beside it, that is more than a run of this chapter."""
+    import nbformat
+
+    page = copy.with_suffix(".html")
+    for file in (copy, page):
+        files.target(file, force=True)
+    if not (copy.exists() or page.exists()):
+        return
+    try:
+        ours = _sources(nbformat.read(copy, as_version=4)) == _sources(book)
+    except Exception:  # missing, or whatever else has this name
+        ours = False
+    if not ours:
+        raise UserError(
+            f"{copy.parent} holds {copy.name} or its page in another form than this chapter's, perhaps "
+            "your work. Choose another --out, or move the file."
+        )
+
+
+def _sources(book) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in book.cells]
 
 
 def _client(book, path: Path, **hooks):

@@ -6,9 +6,12 @@ import hashlib
 import io
 import json
 import os
+import secrets
+import shutil
+import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,54 +24,176 @@ FORMAT = 1  # of the safetensors metadata
 LIMIT = 2**34  # bytes of a file of tensors: four thousand million weights
 HEADER_LIMIT = 2**24  # bytes of its header
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+LONGEST = 255  # bytes of a file's name, on the usual file systems
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def expand(path: Path | str, what: str = "") -> Path:
+    """The path with `~` or `~name` replaced by the home folder; a `UserError` if there is none.
+
+    Args:
+        what: the path is, for the error.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{what}{str(path)!r} begins with '~', but that home folder is not known. Write the whole path."
+        ) from error
+
+
+def target(
+    path: Path | str, kind: str = "", *, inputs: Iterable[Path | str] = (), force: bool = False
+) -> Path:
+    """Check, before hours are spent, that a file may be written; nothing is left or changed.
+
+    Args:
+        path: where the file is to be. A symbolic link stands for what it points to.
+        kind: what `save_tensors` is to write there; a file of this kind may be replaced.
+        inputs: files that are read; none of them may be the target, not even by another name.
+        force: whatever file is there may be replaced.
+    Returns:
+        The path with `~` expanded.
+    Raises:
+        UserError: no name, a folder, a device, a read-only file, an input, a file that lgutils did not
+            write with this kind, a folder that cannot be written or made.
+    """
+    place = _place(path)
+    for given in inputs:
+        with contextlib.suppress(OSError):
+            if place.samefile(given):
+                raise UserError(
+                    f"{path} is read by this command. Choose another name for the output."
+                )
+    if not force and place.exists() and place.stat().st_size and _kind(place) != kind:
+        raise UserError(
+            f"{path} exists, and is no {kind or 'file'} that lgutils wrote. Choose another name, or "
+            "replace it with --force."
+        )
+    folder = next(parent for parent in place.parents if os.path.lexists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _explain(error, place) from error
+    return expand(path)
+
+
+def _kind(path: Path) -> str | None:
+    """The kind that a file's header tells, read without its tensors; None for a foreign file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as handle:
+            return json.loads((handle.metadata() or {})["lgutils"])["kind"]
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _place(path: Path | str) -> Path:
+    """The regular file, there or not yet, that `path` leads to; anything else is refused."""
+    if not expand(path).name:
+        raise UserError(f"{str(path)!r} names no file. Give the output a name.")
+    try:
+        place = Path(os.path.realpath(expand(path)))
+        if any(len(os.fsencode(part)) > LONGEST for part in place.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        mode = expand(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return place
+    except (OSError, ValueError) as error:
+        raise _explain(error, path) from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder. Name a file, for example one in it.")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a device, a pipe or a socket. Name a file.")
+    if not mode & 0o222 or not os.access(place, os.W_OK):
+        raise UserError(f"{path} is read-only. Choose another name, or allow writing to it first.")
+    return place
 
 
 @contextlib.contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success rename it to `path`, on any error remove it.
 
+    A symbolic link stays, and what it points to is written. A new file has the rights that the umask
+    leaves, one that is replaced keeps its own.
+
     Raises:
-        UserError: the folder cannot be written or the disk is full.
+        UserError: a folder, a device or a read-only file is in the way, the folder cannot be written, or
+            the disk is full.
     """
-    path = Path(path)
+    place = _place(path)
+    temporary = place.with_name(f".{place.name[:40]}.{secrets.token_hex(6)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise _explain(error, path) from error
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        if place.exists():
+            shutil.copymode(place, temporary)
+        os.replace(temporary, place)
     except OSError as error:
         raise _explain(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _explain(error: OSError, path: Path) -> UserError:
-    if error.errno == errno.ENOSPC:
+def target_folder(path: Path | str, names: Iterable[str], marks: Iterable[str]) -> Path:
+    """Check that a folder can be written, and that nothing foreign in it would be replaced.
+
+    Args:
+        names: files to be written there. They may be replaced where one of ours is recognised.
+        marks: patterns of names by which a folder is recognised as ours.
+    Returns:
+        The path with `~` expanded.
+    Raises:
+        UserError: it cannot be written, or a file of one of these names is not ours.
+    """
+    folder, names = expand(path), tuple(names)
+    for name in names:
+        target(folder / name, force=True)
+    ours = any(True for mark in marks for _ in folder.glob(mark))
+    if found := [name for name in names if (folder / name).exists() and not ours]:
+        raise UserError(
+            f"{folder} holds {found[0]}, which is not from lgutils and would be replaced. Choose another "
+            "folder, or move the file."
+        )
+    return folder
+
+
+def _explain(error: OSError | ValueError, path: Path | str) -> UserError:
+    code = getattr(error, "errno", None)
+    if code in FULL:
         return UserError(
             f"The disk is full: {path} was not written. Free some space and run again."
         )
-    return UserError(f"Cannot write {path}: {error.strerror or error}. Choose another folder.")
+    advice = "Choose another folder."
+    if code == errno.ENAMETOOLONG:
+        advice = "Choose a shorter name."
+    elif cache_dir() in Path(os.path.abspath(path)).parents:
+        advice = "Set LGUTILS_CACHE to a folder that can be written."
+    return UserError(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}. {advice}")
 
 
 def write_text(path: Path | str, text: str) -> Path:
-    """Write `text` (UTF-8) to `path` atomically and return the path."""
+    """Write `text` to `path` atomically, in UTF-8, and return the path.
+
+    What UTF-8 cannot hold, as parts of file names that are not text, is written as an escape.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 
 def cache_dir() -> Path:
     """Folder for things that can be made again: `$LGUTILS_CACHE`, else the user's cache folder."""
     if given := os.environ.get("LGUTILS_CACHE"):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser() / "lgutils"
+        return expand(given, "LGUTILS_CACHE ")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return expand(base, "The cache folder ") / "lgutils"
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
 from torch import Tensor, nn
 
+from lgutils import reading
 from lgutils.errors import UserError, unknown
 
 VGG_STAGES = (1, 2, 2, 2)
@@ -354,6 +355,8 @@ def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module
             return create_model(arch, num_classes=num_classes, **kwargs)
         except UserError:
             raise
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            reason = str(error).rstrip(".")
-            raise UserError(f"timm cannot build {arch!r} with {kwargs}: {reason}.") from error
+        except Exception as error:  # every architecture trusts its arguments
+            reason = reading.reason(error)
+            raise UserError(
+                f"timm cannot build {arch!r} with {reading.reason(kwargs)}: {reason}. Check the arguments."
+            ) from error

@@ -80,7 +80,7 @@ def text(path: Path | str, limit: int = JSON_LIMIT, encoding: str = "utf-8") -> 
         raise UserError(f"{path} is no text in UTF-8 ({reason(error)}). {AGAIN}") from error
 
 
-def reason(error: BaseException) -> str:
+def reason(error: object) -> str:
     """Why, on one line of at most 300 characters."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     why = " ".join(why.split()).rstrip(".") or type(error).__name__

@@ -65,9 +65,114 @@ def test_missing_folders_are_made(tmp_path):
     assert files.write_text(tmp_path / "a" / "b" / "x", "ä").read_bytes() == "ä".encode()
 
 
-def test_a_written_file_can_be_read_by_others(tmp_path):
-    path = files.write_text(tmp_path / "x", "text")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_has_the_rights_that_the_umask_leaves(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        path = files.write_text(tmp_path / "x", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path):
+    path = files.write_text(tmp_path / "x", "old")
+    path.chmod(0o640)
+    assert stat.S_IMODE(files.write_text(path, "new").stat().st_mode) == 0o640
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "link").symlink_to("folder/file")
+    files.write_text(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "file").read_text() == "text"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/null", path)])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path, make):
+    make(tmp_path / "x")
+    before = (tmp_path / "x").lstat()
+    with pytest.raises(UserError, match=r"a folder|a device, a pipe"):
+        files.write_text(tmp_path / "x", "text")
+    assert (tmp_path / "x").lstat() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_read_only_file_is_kept(tmp_path):
+    path = files.write_text(tmp_path / "x", "old")
+    path.chmod(0o444)
+    with pytest.raises(UserError, match="is read-only"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ä" * 127])
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path, name):
+    assert files.write_text(tmp_path / name, "text").read_text() == "text"
+
+
+def test_a_name_with_a_null_byte_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="Cannot write"):
+        files.write_text(f"{tmp_path}/a\0b", "text")
+
+
+def test_text_that_utf_8_cannot_hold_is_escaped(tmp_path):
+    assert files.write_text(tmp_path / "x", "a\udcffb").read_text() == "a\\udcffb"
+
+
+# --- outputs, before hours are spent --------------------------------------------------------------
+
+
+def test_a_target_is_checked_without_a_trace(tmp_path):
+    files.target(tmp_path / "new" / "x", "ancestor")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_same_kind_may_be_replaced(saved):
+    assert files.target(saved, "learngene") == saved
+
+
+@pytest.mark.parametrize("content", [b"", b"text"])
+def test_a_foreign_file_may_be_replaced_if_it_is_empty(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    if content:
+        with pytest.raises(UserError, match="is no learngene that lgutils wrote"):
+            files.target(tmp_path / "x", "learngene")
+    else:
+        files.target(tmp_path / "x", "learngene")
+
+
+@pytest.mark.parametrize("metadata", [{"lgutils": "[" * 10**5}, {"lgutils": "1"}, {"a": "b"}, None])
+def test_a_header_of_any_content_is_a_foreign_file(tmp_path, metadata):
+    save_file(TENSORS, tmp_path / "x", metadata=metadata)
+    with pytest.raises(UserError, match="is no learngene"):
+        files.target(tmp_path / "x", "learngene")
+
+
+def test_force_replaces_a_foreign_file_but_not_an_input(tmp_path):
+    (tmp_path / "x").write_text("text")
+    files.target(tmp_path / "x", "learngene", force=True)
+    with pytest.raises(UserError, match="is read by this command"):
+        files.target(tmp_path / "x", "learngene", inputs=[tmp_path / "x"], force=True)
+
+
+def test_the_home_folder_may_be_meant(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.target("~/x") == tmp_path / "x"
+    files.write_text("~/x", "text")
+    assert (tmp_path / "x").read_text() == "text"
+
+
+def test_a_folder_with_foreign_files_of_our_names_is_refused(tmp_path):
+    (tmp_path / "report.md").write_text("mine")
+    with pytest.raises(UserError, match=r"holds report\.md, which is not from lgutils"):
+        files.target_folder(tmp_path, ["report.md"], ["*.sqlite"])
+
+
+def test_a_folder_of_ours_is_known_by_its_mark(tmp_path):
+    for name in ("report.md", "runs.sqlite"):
+        (tmp_path / name).write_text("ours")
+    assert files.target_folder(tmp_path, ["report.md"], ["*.sqlite"]) == tmp_path
 
 
 def write_half(path, error):
@@ -104,7 +209,7 @@ def test_a_full_disk_is_said_to_be_full(tmp_path):
 @pytest.mark.parametrize("step", ["replace", "close"])
 def test_a_disk_may_be_full_at_any_step(tmp_path, monkeypatch, step):
     if step == "close":
-        monkeypatch.setattr(files.tempfile, "mkstemp", raises(FULL))
+        monkeypatch.setattr(files.os, "open", raises(FULL))
     else:
         monkeypatch.setattr(files.os, "replace", raises(FULL))
     with pytest.raises(UserError, match="disk is full"):
@@ -149,6 +254,19 @@ def test_the_cache_is_in_the_xdg_folder_otherwise(monkeypatch, tmp_path):
     monkeypatch.delenv("LGUTILS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert files.cache_dir() == tmp_path / "lgutils"
+
+
+def test_a_cache_that_cannot_be_written_is_named_by_its_variable(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LGUTILS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="Set LGUTILS_CACHE to a folder that can be written"):
+        files.target(files.cache_dir() / "x")
+
+
+def test_a_cache_in_an_unknown_home_is_named_by_its_variable(monkeypatch):
+    monkeypatch.setenv("LGUTILS_CACHE", "~nobody-of-this-name")
+    with pytest.raises(UserError, match="LGUTILS_CACHE '~nobody-of-this-name' begins with"):
+        files.cache_dir()
 
 
 # --- tensors --------------------------------------------------------------------------------------

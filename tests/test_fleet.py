@@ -457,7 +457,7 @@ def test_a_file_that_is_no_results_file_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="not a results file"):
+    with pytest.raises(UserError, match="cannot be opened for writing"):
         Results(tmp_path / "file" / "r.sqlite")
 
 

@@ -43,6 +43,7 @@ def accumulate(
             ancestor = Ancestor.load(path)
             if ancestor.card.config_key == config.key and _of_these_images(ancestor, config):
                 return ancestor
+    files.target(cached, force=True)
     if config.weights:
         ancestor = adopt(config)
     else:

@@ -1,13 +1,24 @@
 """The command itself: its help, its version, how it ends."""
 
+import errno
 import os
 import sys
-from typing import Annotated
+import tempfile
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
-from lgutils import __version__, machine
+from lgutils import __version__, files, machine, reading
 from lgutils.errors import UserError
+
+BAD, FAULT, STOPPED, CLOSED = 2, 1, 130, 141  # exit codes; the last two are the shell's own
+OUTSIDE = {  # the machine is to blame
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.EIO,
+    *files.FULL,
+}  # fmt: skip
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,9 +47,20 @@ def _root(
     pass
 
 
+def _launched(name: str, default: int) -> int:
+    """A number that torchrun sets."""
+    text = os.environ.get(name) or str(default)
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(
+            f"{name} is {text!r}, where torchrun puts a number. Unset it, or start with torchrun."
+        ) from None
+
+
 def _alone_but_for(command: str) -> None:
     """Refuse to run under torchrun what would only do the same several times."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 and sys.argv[1:2] != [command]:
+    if _launched("WORLD_SIZE", 1) > 1 and sys.argv[1:2] != [command]:
         raise UserError(
             f"Several processes were started, but only `lgutils {command}` shares its work between them. "
             "Start the others without torchrun; see docs/cluster.md for fleets."
@@ -46,19 +68,90 @@ def _alone_but_for(command: str) -> None:
 
 
 def main() -> None:
-    """Entry point: one sentence and exit code 2 for bad input, 130 for Ctrl-C."""
+    """Entry point: one sentence, and the exit code 2 for bad input, 1 for a fault, 130 for Ctrl-C.
+
+    A fault's traceback goes into a log; `LGUTILS_DEBUG=1` shows it instead.
+    """
     os.environ.update({**machine.PASSIVE, **os.environ})
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what the terminal cannot show becomes an escape
+            stream.reconfigure(errors="backslashreplace")
+    first, told = True, ""
     try:
+        first = _launched("RANK", 0) == 0  # one sentence, however many processes
         _alone_but_for("accumulate")
-        app()
+        code = _run()
     except UserError as error:
-        if int(os.environ.get("RANK") or 0) == 0:  # one sentence, however many processes
-            print(f"lgutils: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as end:  # typer turns Ctrl-C into 130 without a word
-        if end.code == 130:
-            print(
-                "lgutils: stopped. Finished files are kept; a training with a checkpoint goes on.",
-                file=sys.stderr,
-            )
-        raise
+        code, told = BAD, str(error) if first else ""
+    except KeyboardInterrupt:
+        code = STOPPED
+    except BrokenPipeError:
+        code = CLOSED
+    except BaseException as error:  # a panic of safetensors is no Exception
+        if os.environ.get("LGUTILS_DEBUG"):
+            raise
+        code, told = _unforeseen(error)
+    if code == STOPPED:  # typer turns Ctrl-C into it without a word
+        told = "stopped. Finished files are kept; a training with a checkpoint goes on."
+    _end(code, " ".join(map(str.strip, told.splitlines())))
+
+
+def _run() -> int | None:
+    """Run the command and give its exit code; a `BrokenPipeError` where nobody reads what it prints."""
+    streams, code = (sys.stdout, sys.stderr), 0
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    if (sys.stdout, sys.stderr) != streams:  # typer's sign for it
+        sys.stdout, sys.stderr = streams
+        raise BrokenPipeError
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
+
+
+def _unforeseen(error: BaseException) -> tuple[int, str]:
+    """Exit code and sentence for what no command foresaw."""
+    reason = f"{type(error).__name__}: {reading.reason(error)}"
+    if isinstance(error, OSError) and error.errno in files.FULL:
+        return BAD, "The disk is full. Free some space and run the same command again."
+    if isinstance(error, OSError) and error.errno in OUTSIDE:
+        what = f" {error.filename}" if error.filename else ""
+        return BAD, f"Cannot use{what}: {error.strerror}. Choose another, or allow access to it."
+    if isinstance(error, MemoryError) or "OutOfMemory" in reason or "allocate memory" in reason:
+        return (
+            BAD,
+            f"The memory is full ({reason}). Close other programs, or choose a smaller size.",
+        )
+    return (
+        FAULT,
+        f"This is a fault of lgutils ({reason}). Please report it with the log in {_log()}.",
+    )
+
+
+def _log() -> Path | str:
+    """Write down the exception that is handled now; give the place."""
+    text = f"lgutils {__version__}, Python {sys.version}\n{sys.argv}\n{traceback.format_exc()}"
+    try:
+        return files.write_text(files.cache_dir() / "last-fault.log", text)
+    except (UserError, OSError):
+        pass
+    try:
+        folder = tempfile.mkdtemp(prefix="lgutils-")
+        return files.write_text(Path(folder, "last-fault.log"), text)
+    except (UserError, OSError):
+        return "no file, as none could be written; LGUTILS_DEBUG=1 shows it"
+
+
+def _end(code: int | None, told: str) -> NoReturn:
+    """Print the sentence and leave; output that nobody takes is dropped without a word."""
+    with suppress(OSError):
+        if told:
+            print("lgutils:", told, file=sys.stderr)
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):  # Python flushes them at its end
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

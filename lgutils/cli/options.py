@@ -3,24 +3,45 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lgutils import files
 from lgutils.errors import UserError
 
+MOST_SEED = 2**31 - 1  # what every generator takes
+RESERVED = ("arch", "gene", "num_classes", "seed")  # what `inherit` is called with
+
+
+def stated(text: str | None) -> str | None:
+    """Refuse an option that was given without a value, as an unset variable of a shell gives it."""
+    if text is not None and not text.strip(" ,"):
+        raise typer.BadParameter("it is empty. Give a value, or leave the option out.")
+    return text
+
+
 Out = Annotated[Path, typer.Option(help="File to write (safetensors).")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file that lgutils did not write, or another kind."),
+]
 Scale = Annotated[
     str | None,
-    typer.Option(help="quick (two CPU cores), paper (a GPU), rehearsal (paper's path in minutes)."),
+    typer.Option(
+        callback=stated,
+        help="quick (two CPU cores), paper (a GPU), rehearsal (paper's path in minutes).",
+    ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU if there is one.")
+    str | None,
+    typer.Option(callback=stated, help="cpu, cuda, cuda:1; default: a GPU if there is one."),
 ]
 Precision = Annotated[
     str | None,
     typer.Option(
-        help="float32 or bfloat16; default: bfloat16 where the recipe allows it and it is fast."
+        callback=stated,
+        help="float32 or bfloat16; default: bfloat16 where the recipe allows it and it is fast.",
     ),
 ]
 DataDir = Annotated[
@@ -34,7 +55,7 @@ DataDir = Annotated[
 def look_in(folder: Path | None) -> None:
     """Say where datasets are, to this process and to those that it starts."""
     if folder is not None:
-        os.environ["LGUTILS_DATA"] = str(folder.absolute())
+        os.environ["LGUTILS_DATA"] = str(files.expand(folder).absolute())
 
 
 def again(folder: Path | None) -> str:
@@ -48,36 +69,59 @@ def scale_of(size: str) -> str:
 
 
 def budget_of(text: str) -> int | float:
+    """A number of layers, at least 1, or a share in (0, 1)."""
     try:
-        return float(text) if "." in text else int(text)
+        found = int(text) if text.isdecimal() else float(text)
     except ValueError:
-        raise UserError(
-            f"--budget {text!r} is neither a number of layers (3) nor a share (0.4)."
-        ) from None
+        found = 0
+    if (isinstance(found, int) and found >= 1) or 0 < found <= 1:
+        return found
+    raise UserError(
+        f"--budget {text!r} is neither a number of layers (3) nor a share of the parameters (0.4)."
+    )
 
 
 def settings_of(pairs: list[str]) -> dict:
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name:
+        if not equals or not name or not value:
             raise UserError(f"--set {pair!r} is not NAME=VALUE, such as depth=4 or stages=1,2,3,2.")
-        try:
-            settings[name] = json.loads(f"[{value}]" if "," in value else value)
-        except json.JSONDecodeError:
-            settings[name] = value
-    if "num_classes" in settings:
-        raise UserError(
-            "--set num_classes is not possible: the classes follow from the dataset. Leave it out."
-        )
+        if name in RESERVED:
+            raise UserError(
+                f"--set {name} is not possible: it has an option of its own, or follows from the dataset. "
+                "Leave it out."
+            )
+        settings[name] = _value(f"[{value}]" if "," in value else value, value)
     return settings
 
 
-def numbers(text: str, option: str) -> tuple[int, ...]:
+def _value(text: str, plain: str) -> Any:
+    """JSON, else the plain text."""
     try:
-        return tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
+        return json.loads(text, parse_constant=str)
     except ValueError:
-        raise UserError(f"{option} {text!r} is not a list of numbers such as 1,3.") from None
+        return plain
+    except RecursionError:
+        raise UserError(
+            f"--set {plain[:20]}... is nested too deeply. Give a number or a list."
+        ) from None
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """The parts of a list; none where nothing was given."""
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
+
+
+def numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """A list of numbers from 1 on, sorted, each once; none where nothing was given."""
+    try:
+        found = tuple(sorted(set(map(int, names(text)))))
+    except ValueError:
+        found = (0,)
+    if found and found[0] < 1:
+        raise UserError(f"{option} {text!r} is not a list of numbers from 1 on, such as 1,3.")
+    return found
 
 
 def channels(text: str | None, option: str) -> tuple[float, ...] | None:
@@ -97,5 +141,7 @@ def part_of(text: str | None) -> tuple[int, int] | None:
     try:
         k, n = map(int, text.split("/"))
     except ValueError:
-        raise UserError(f"--part {text!r} is not K/N such as 3/16.") from None
+        k, n = 0, 0
+    if not 1 <= k <= n:
+        raise UserError(f"--part {text!r} is not K/N with K from 1 to N, such as 3/16.")
     return k, n

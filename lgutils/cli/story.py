@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from lgutils import files
 from lgutils.cli.app import app
 from lgutils.cli.options import (
+    MOST_SEED,
     DataDir,
     Device,
+    Force,
     Out,
     Precision,
     Scale,
@@ -17,10 +20,12 @@ from lgutils.cli.options import (
     budget_of,
     channels,
     look_in,
+    names,
     scale_of,
     settings_of,
+    stated,
 )
-from lgutils.errors import UserError
+from lgutils.errors import UserError, unknown
 
 
 @app.command()
@@ -41,6 +46,8 @@ def data(
     data_dir: DataDir = None,
 ) -> None:
     """Draw, find or fetch a dataset, say what is in it, and optionally write samples as PNG."""
+    if export:
+        files.target(export / "pictures", force=True)
     from lgutils import data as module
 
     look_in(data_dir)
@@ -60,34 +67,52 @@ def accumulate(
         str | None, typer.Argument(help="cnn, vit, or a recipe: see `lgutils recipes`.")
     ] = None,
     out: Out = Path("ancestor.safetensors"),
-    arch: Annotated[str | None, typer.Option(help="Instead of FAMILY: any timm model.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(callback=stated, help="Instead of FAMILY: any timm model.")
+    ] = None,
     weights: Annotated[
-        str, typer.Option(help="With --arch: timm (its own weights) or a file; default: train.")
-    ] = "",
+        str | None,
+        typer.Option(
+            callback=stated, help="With --arch: timm (its own weights) or a file; default: train."
+        ),
+    ] = None,
     match: Annotated[
         str,
-        typer.Option(help="With --weights: names, or order where a file has other names."),
+        typer.Option(
+            callback=stated, help="With --weights: names, or order where a file has other names."
+        ),
     ] = "names",
     mean: Annotated[
         str | None,
-        typer.Option(help="With --weights: of the input, as 0.5,0.5,0.5; default: what is known."),
+        typer.Option(
+            callback=stated,
+            help="With --weights: of the input, as 0.5,0.5,0.5; default: what is known.",
+        ),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Its standard deviation, likewise.")] = None,
+    std: Annotated[
+        str | None, typer.Option(callback=stated, help="Its standard deviation, likewise.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="With --arch: img_size=32, depth=4, ...")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="What it learns, or is condensed on: see `lgutils data`.")
+        str | None,
+        typer.Option(
+            callback=stated, help="What it learns, or is condensed on: see `lgutils data`."
+        ),
     ] = None,
     data_dir: DataDir = None,
     scale: Scale = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train even where one is at hand.")
     ] = False,
+    force: Force = False,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
     """Make an ancestry model: it learns the base classes. A finished one is used if there is one."""
+    out = files.target(out, "ancestor", inputs=[weights or ""], force=force)
+    settings = settings_of(set_ or [])
     from lgutils import ancestry, train
     from lgutils.data import Normalize, split
 
@@ -110,9 +135,8 @@ def accumulate(
         config = ancestry.AncestryConfig.preset(family, scale, dataset=dataset)
     else:
         config = ancestry.AncestryConfig.custom(
-            arch, settings_of(set_ or []), weights=weights, dataset=dataset, scale_name=scale,
-            **adopting,
-        )  # fmt: skip
+            arch, settings, weights=weights or "", dataset=dataset, scale_name=scale, **adopting
+        )
     config = replace(config, fit=replace(config.fit, precision=precision or config.fit.precision))
     ancestor = ancestry.accumulate(config, fresh=fresh, device_name=device)
     if train.is_main():
@@ -142,44 +166,58 @@ def condense(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Layers to keep (3), or share of the blocks' parameters (0.4); default: the recipe's."
+            callback=stated,
+            help="Layers to keep (3), or share of the blocks' parameters (0.4); default: the recipe's.",
         ),
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="No scores: these blocks, e.g. blocks.0,blocks.1, or 'recipe'."),
+        typer.Option(
+            callback=stated, help="No scores: these blocks, e.g. blocks.0,blocks.1, or 'recipe'."
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Repeat with so many seeds.", min=1)] = 1,
-    iterations: Annotated[int | None, typer.Option(help="Meta-iterations.", min=1)] = None,
+    seeds: Annotated[int, typer.Option(help="Repeat with so many seeds.", min=1, max=100)] = 1,
+    iterations: Annotated[
+        int | None, typer.Option(help="Meta-iterations.", min=1, max=1_000_000)
+    ] = None,
     protocol: Annotated[str, typer.Option(help="clean or paper.")] = "clean",
     open_world: Annotated[
         str | None,
         typer.Option(
-            help="Condense on another dataset's open-world classes, at the ancestor's size; default: its own."
+            callback=stated,
+            help="Condense on another dataset's open-world classes, at the ancestor's size; default: its own.",
         ),
     ] = None,
     data_dir: DataDir = None,
     scale: Scale = None,
+    force: Force = False,
     device: Device = None,
 ) -> None:
     """Score an ancestor's layers on the open-world classes and keep the best as the learngene."""
+    kept = None if budget is None else budget_of(budget)
+    out = files.target(out, "learngene", inputs=[ancestor], force=force)
+    checkpoint = out.with_suffix(".ckpt")
+    for seed in range(seeds):
+        files.target(f"{checkpoint}.{seed}", inputs=[ancestor], force=True)
     from lgutils import condense as module
-    from lgutils import learngene
+    from lgutils import learngene, train
     from lgutils import recipes as module_recipes
     from lgutils.ancestry import Ancestor
     from lgutils.condense import CondenseConfig
 
-    kept = budget_of(budget) if budget else None
     look_in(data_dir)
+    train.device(device)
+    if criterion not in module.CRITERIA:
+        raise unknown("criterion", criterion, module.CRITERIA)
     source = Ancestor.load(ancestor)
     scale = scale or scale_of(source.card.size)
     recipe = module_recipes.find(source.card.family, scale)
     if layers:
-        names = recipe.layers if layers == "recipe" else tuple(layers.split(","))
-        if not names:
+        chosen = recipe.layers if layers == "recipe" else names(layers)
+        if not chosen:
             raise UserError(f"The recipe of {recipe.name!r} names no layers. Leave out --layers.")
         travels = recipe.travels if layers == "recipe" else learngene.TRAVEL
-        gene = learngene.extract(source, names, travels=travels)
+        gene = learngene.extract(source, chosen, travels=travels)
     else:
         world = source.sized(open_world) if open_world else source.card.dataset
         config = CondenseConfig.preset(source.card.family, scale, protocol, dataset=world)
@@ -187,7 +225,7 @@ def condense(
             config = replace(config, iterations=iterations)
         options = {}
         if criterion == "lambda":
-            options = {"device_name": device, "checkpoint": out.with_suffix(".ckpt")}
+            options = {"device_name": device, "checkpoint": checkpoint}
         images = source.open_world(world, progress=True)
         scores = module.score(criterion, source, images, config, seeds, **options)
         gene = learngene.condense_to(source, scores, kept or recipe.budget)
@@ -206,43 +244,54 @@ def inherit(
     learngene: Annotated[Path, typer.Argument(help="File from `lgutils condense`.")],
     out: Out = Path("descendant.safetensors"),
     arch: Annotated[
-        str | None, typer.Option(help="A timm architecture; default: the ancestor's.")
+        str | None,
+        typer.Option(callback=stated, help="A timm architecture; default: the ancestor's."),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Its settings: depth=4, stages=1,2,3,2.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Of the task; default: what the ancestor learnt.")
+        str | None,
+        typer.Option(callback=stated, help="Of the task; default: what the ancestor learnt."),
     ] = None,
     data_dir: DataDir = None,
-    ways: Annotated[int, typer.Option(help="Classes of the task.")] = 5,
-    shots: Annotated[int, typer.Option(help="Training images of each class.")] = 10,
+    ways: Annotated[int, typer.Option(help="Classes of the task.", min=2)] = 5,
+    shots: Annotated[int, typer.Option(help="Training images of each class.", min=1)] = 10,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over them; default: the recipe's.", min=1)
+        int | None,
+        typer.Option(help="Passes over them; default: the recipe's.", min=1, max=100_000),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the task and the fresh layers.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Draws the task and the fresh layers.", min=0, max=MOST_SEED)
+    ] = 0,
+    force: Force = False,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
     """Build a descendant for a few-shot task of novel classes, train it, and compare with scratch."""
-    from lgutils import data, files, models, recipes, train
+    out = files.target(out, "descendant", inputs=[learngene], force=force)
+    settings = settings_of(set_ or [])
+    from lgutils import data, models, recipes, train
     from lgutils import inherit as module
     from lgutils.learngene import Learngene
 
     look_in(data_dir)
+    train.device(device)
     gene = Learngene.load(learngene)
     own = gene.card.get("dataset", "glyphs")
     dataset = dataset or own
     split_seed = gene.card.get("split_seed", 0) if dataset == own else 0
-    images, classes = data.load(dataset, progress=True), data.split(dataset, split_seed).novel
-    episode = data.Task(ways, shots, seed).draw(images, classes)
     family, size = gene.card.get("family", "cnn"), gene.card.get("size", "quick")
     fit = recipes.find(family, scale_of(size), dataset).few_shot
-    settings, fit = settings_of(set_ or []), replace(fit, epochs=epochs or fit.epochs)
-    fit = replace(fit, precision=precision or fit.precision)
+    fit = replace(fit, epochs=epochs or fit.epochs, precision=precision or fit.precision)
+    heirs = {
+        name: module.inherit(source, arch, num_classes=ways, seed=seed, **settings)
+        for name, source in {"scratch": module.scratch(None, gene), "learngene": gene}.items()
+    }
+    images, classes = data.load(dataset, progress=True), data.split(dataset, split_seed).novel
+    episode = data.Task(ways, shots, seed).draw(images, classes)
     scores = {}
-    for name, source in {"scratch": module.scratch(None, gene), "learngene": gene}.items():
-        heir = module.inherit(source, arch, num_classes=ways, seed=seed, **settings)
+    for name, heir in heirs.items():
         models.check_input(heir.model, tuple(images.images.shape[1:]))
         fitted = train.fit(
             heir.model, episode.train, heir.normalize, fit, test=episode.test, device_name=device,
@@ -264,7 +313,6 @@ def inherit(
 @app.command()
 def info(file: Annotated[Path, typer.Argument(help="Any file that lgutils wrote.")]) -> None:
     """Say what a file holds."""
-    from lgutils import files
     from lgutils.ancestry import Ancestor
     from lgutils.learngene import Learngene
 

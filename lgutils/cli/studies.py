@@ -11,15 +11,19 @@ from lgutils.cli.options import (
     DataDir,
     Scale,
     look_in,
+    names,
     numbers,
     part_of,
+    stated,
 )
 
 
 @app.command()
 def course(
-    only: Annotated[str | None, typer.Option(help="Chapters, e.g. 02 or 01,03.")] = None,
-    scale: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    only: Annotated[
+        str | None, typer.Option(callback=stated, help="Chapters, e.g. 02 or 01,03.")
+    ] = None,
+    scale: Annotated[str, typer.Option(callback=stated, help="quick or paper.")] = "quick",
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default: runs/<date and time>.")
     ] = None,
@@ -41,22 +45,34 @@ def course(
 def replicate(
     scale: Scale = None,
     dataset: Annotated[
-        str,
-        typer.Option(help="Of the tasks, e.g. glyphs,digits; default: what the ancestor learnt."),
-    ] = "",
+        str | None,
+        typer.Option(
+            callback=stated,
+            help="Of the tasks, e.g. glyphs,digits; default: what the ancestor learnt.",
+        ),
+    ] = None,
     ancestor_data: Annotated[
-        str,
-        typer.Option(help="What the ancestors learn; default: the recipe's. Not at quick scale."),
-    ] = "",
+        str | None,
+        typer.Option(
+            callback=stated,
+            help="What the ancestors learn; default: the recipe's. Not at quick scale.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
-    claims: Annotated[str, typer.Option(help="Of the paper's four, e.g. 1,3.")] = "1,2,3,4",
+    claims: Annotated[
+        str, typer.Option(callback=stated, help="Of the paper's four, e.g. 1,3.")
+    ] = "1,2,3,4",
     families: Annotated[
-        str, typer.Option(help="cnn, vit, cnn,vit, or recipes: see `lgutils recipes`.")
+        str,
+        typer.Option(callback=stated, help="cnn, vit, cnn,vit, or recipes: see `lgutils recipes`."),
     ] = "cnn,vit",
-    tasks: Annotated[int, typer.Option(help="Tasks of the main comparison.")] = 20,
+    tasks: Annotated[int, typer.Option(help="Tasks of the main comparison.", max=10_000)] = 20,
     shots: Annotated[
-        str, typer.Option(help="Of claim 4, with 10 and 20 among them; default: 1,2,5,10,20,50.")
-    ] = "",
+        str | None,
+        typer.Option(
+            callback=stated, help="Of claim 4, with 10 and 20 among them; default: 1,2,5,10,20,50."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Results folder; a second run goes on there.")] = Path(
         "replication"
     ),
@@ -65,7 +81,10 @@ def replicate(
         bool, typer.Option("--prepare", help="Only ancestors, learngenes and learning rates.")
     ] = False,
     part: Annotated[
-        str | None, typer.Option(help="3/16: the third of 16 shares of the jobs, for job arrays.")
+        str | None,
+        typer.Option(
+            callback=stated, help="3/16: the third of 16 shares of the jobs, for job arrays."
+        ),
     ] = None,
 ) -> None:
     """Test the paper's four claims: run (or resume) all descendants, judge, write report.html."""
@@ -76,10 +95,10 @@ def replicate(
     found = module.run(
         out,
         scale_name=scale,
-        datasets=tuple(filter(None, dataset.split(","))),
-        ancestor_data=ancestor_data,
+        datasets=names(dataset),
+        ancestor_data=ancestor_data or "",
         claims=numbers(claims, "--claims"),
-        families=tuple(filter(None, families.split(","))),
+        families=names(families),
         tasks=tasks,
         shots=numbers(shots, "--shots"),
         backend=backend,

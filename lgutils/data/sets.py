@@ -129,15 +129,24 @@ def export(
     """Write some images as PNG, one folder a class (the layout of torchvision's ImageFolder).
 
     Folders are named by number and class; those of glyphs by the character's code, U+0041.
+
+    Raises:
+        UserError: the folder cannot be written, or holds something else.
     """
     from PIL import Image
 
-    folder, glyphs = Path(folder), data.name.partition("@")[0] == "glyphs"
+    folder, glyphs = files.expand(folder), data.name.partition("@")[0] == "glyphs"
+    targets = {}
     for c in classes:
         name = data.classes[c]
-        name = f"U+{ord(name[0]):04X}" if glyphs else re.sub(r"[^\w.-]+", "_", name)
-        target = folder / f"{c:03d}_{name}"
-        target.mkdir(parents=True, exist_ok=True)
+        name = f"U+{ord(name[0]):04X}" if glyphs else re.sub(r"[^\w.-]+", "_", name)[:60]
+        targets[c] = folder / f"{c:03d}_{name}"
+        files.target(targets[c] / "000.png", force=True)
+    if found := sorted(set(folder.glob("*")) - set(targets.values())):
+        raise UserError(
+            f"{folder} holds {found[0].name}, which is not from this export. Choose an empty or new folder."
+        )
+    for c, target in targets.items():
         for i, row in enumerate((data.labels == c).nonzero()[:per_class, 0].tolist()):
             image = data.images[row].permute(1, 2, 0).numpy()
             with files.atomic(target / f"{i:03d}.png") as temporary:

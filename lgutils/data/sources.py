@@ -95,6 +95,7 @@ def _cached_glyphs(per_class: int, progress: bool) -> np.ndarray:
         pixels = bytearray(memoryview(reading.content(path, size + HEADER))[-size:])
         if len(pixels) == size and files.sha256(pixels) == reading.text(stamp, 100).strip():
             return np.frombuffer(pixels, np.uint8).reshape(shape)
+    files.target(path, force=True)
     bar = tqdm(
         glyphs.render(per_class),
         total=100,

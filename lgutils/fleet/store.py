@@ -21,6 +21,7 @@ from lgutils.errors import UserError
 from lgutils.fleet.jobs import Job, Row
 from lgutils.reading import Amount, Count, Share
 
+WAIT = 60  # seconds for another process that writes
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, outcome TEXT NOT NULL)"
 LONGEST = 2**20  # bytes of an outcome; more is damage and not even read
 ROWS = (
@@ -35,28 +36,37 @@ class Results:
 
     A key is stored once: a second row for it is ignored. A row that is damaged (its JSON, or an accuracy
     outside of 0 to 1) counts as absent: it is told, made again, and then replaced. The file may be on a
-    local disk or on a network disk that keeps POSIX locks.
+    local disk or on a network disk that keeps POSIX locks. Where another
+    process is writing, it is waited for, up to a minute.
 
     Args:
         path: made if it is not there.
     Raises:
-        UserError: not a results file, or it cannot be written.
+        UserError: not a results file, or it cannot be used: the sentence says what stands against it.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60)
+            self._db = sqlite3.connect(self.path, timeout=WAIT)
+            self._check()
             with self._db:
                 self._db.execute(SCHEMA)
             self._db.text_factory = partial(str, encoding="utf-8", errors="replace")
             self._db.create_function("sound", 1, _is_sound, deterministic=True)
         except (sqlite3.Error, OSError) as error:
+            raise _explain(error, self.path) from error
+
+    def _check(self) -> None:
+        """Refuse another program's database."""
+        there = dict(self._db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'"))
+        columns = [line[1] for line in self._db.execute("PRAGMA table_info(rows)")]
+        if there and columns != ["key", "outcome"]:
             raise UserError(
-                f"{self.path} is not a results file that can be used ({error}). Name another, or "
-                "delete it to start anew."
-            ) from error
+                f"{self.path} is a database of another program, with the table {min(there)!r}. Name "
+                "another file."
+            )
 
     def __enter__(self) -> "Results":
         return self
@@ -93,10 +103,8 @@ class Results:
             with self._db:
                 self._db.executemany(INSERT, lines)
         except sqlite3.Error as error:
-            raise UserError(
-                f"{len(lines)} rows could not be written to {self.path} ({error}). Free some space "
-                "and run the same command again: what is stored stays."
-            ) from error
+            said = f"{len(lines)} rows could not be written"
+            raise UserError(f"{said}: {_explain(error, self.path)}") from error
 
     def find(self, jobs: Sequence[Job]) -> dict[str, Row]:
         """The stored rows of these jobs, by key; one that is damaged counts as absent, and is told."""
@@ -123,9 +131,36 @@ class Results:
         try:
             return dict(self._db.execute(ROWS))
         except sqlite3.Error as error:
-            raise UserError(
-                f"{self.path} is damaged ({error}). Delete it to start anew."
-            ) from error
+            raise _explain(error, self.path) from error
+
+
+def _explain(error: sqlite3.Error | OSError, path: Path) -> UserError:
+    """What stands against using a results file. Only one that is no database is worth nothing."""
+    stays = "What is stored stays: run the same command again."
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest of it only refines
+        case sqlite3.SQLITE_NOTADB:
+            return UserError(
+                f"{path} is not a results file. Name another, or delete it to start anew."
+            )
+        case sqlite3.SQLITE_CORRUPT:
+            return UserError(
+                f"{path} is damaged ({error}). Move it away to start anew; `sqlite3 FILE .recover` may "
+                "save its rows."
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return UserError(
+                f"{path} has been in use by another process for {WAIT} s. Wait until that one ends, or "
+                f"stop it. {stays}"
+            )
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+            return UserError(
+                f"The disk of {path} is full or broken ({error}). Free some space. {stays}"
+            )
+    reason = getattr(error, "strerror", None) or error
+    return UserError(
+        f"{path} cannot be opened for writing ({reason}). Allow access to it and to its folder, or name "
+        f"another. {stays}"
+    )
 
 
 def _outcome(row: Row) -> dict[str, Any]:

@@ -28,6 +28,7 @@ COLUMNS = {  # of runs.csv: what is computed with
     "weight_decay": Amount, "epochs": Count, "steps": Count, "accuracy": Share, "inherited": Share,
     "seconds": Amount, "curve": Annotated[str, Meta(pattern=CURVE)],
 }  # fmt: skip
+WRITTEN = ("runs.csv", "subjects.json", "claims.json", "report.html", "report.md")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ class Asked:
             if claim not in CLAIMS:
                 raise UserError(f"Claim {claim} was asked for; the paper has 1 to {len(CLAIMS)}.")
         for family in self.families:
-            recipes.find(family, self.scale_name)
+            if recipes.find(family, self.scale_name).ancestor is None:
+                raise UserError(
+                    f"Family {family!r} names no architecture to replicate with. Choose 'cnn', 'vit' or a "
+                    "recipe, see `lgutils recipes`."
+                )
         if self.shots and not {Task().k_shot, REFERENCE_SHOTS} <= set(self.shots):
             raise UserError(
                 f"Shots {self.shots} were asked for; {Task().k_shot} and {REFERENCE_SHOTS} must be among "
@@ -187,8 +192,8 @@ def run(
         raise unknown("backend", backend, fleet.BACKENDS)
     if part is not None:
         fleet.part([], *part)  # refuses a share that does not exist
+    out = files.target_folder(out, WRITTEN, ("runs*.sqlite", "subjects.json"))
     _check_tasks(asked)
-    out = Path(out)
     how = {"backend": backend, "workers": workers}
     name = "runs.sqlite" if part is None else f"runs-{part[0]}-of-{part[1]}.sqlite"
     with Results(out / name) as results:

@@ -59,7 +59,8 @@ def build(
 
 def _check_free(out: Path) -> None:
     """Refuse to replace what is not a site of ours."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+    ours = out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))
+    if out.exists() and not ours:
         raise UserError(
             f"{out} exists and is not a site made by lgutils, so it is left alone. Choose another --out."
         )

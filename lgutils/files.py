@@ -59,6 +59,8 @@ def target(
             write with this kind, a folder that cannot be written or made.
     """
     place = _place(path)
+    if kind:
+        _legible(path)
     for given in inputs:
         with contextlib.suppress(OSError):
             if place.samefile(given):
@@ -77,6 +79,16 @@ def target(
     except OSError as error:
         raise _explain(error, place) from error
     return expand(path)
+
+
+def _legible(path: Path | str) -> None:
+    """Refuse a name that safetensors cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{path} is no name in UTF-8, which safetensors needs. Rename it."
+        ) from error
 
 
 def _kind(path: Path) -> str | None:
@@ -242,6 +254,7 @@ def load_tensors(path: Path | str, kind: str | None = None) -> tuple[dict, dict]
 
     path = Path(path)
     reading.regular(path, LIMIT)
+    _legible(path)
     try:
         with path.open("rb") as handle:
             if int.from_bytes(handle.read(8), "little") > HEADER_LIMIT:

@@ -1,6 +1,7 @@
 """Nothing of the user's is destroyed, and the command never ends in a traceback."""
 
 import errno
+import io
 import os
 import sqlite3
 import stat
@@ -10,7 +11,7 @@ import sys
 import nbformat
 import pytest
 
-from lgutils import cli, course, data, files, fleet, learngene
+from lgutils import ancestry, cli, course, data, files, fleet, learngene
 from lgutils.data import sources
 from lgutils.errors import UserError
 from lgutils.fleet import store
@@ -267,10 +268,12 @@ def test_force_replaces_what_is_there(folder, ended):
 
 
 @posix
-def test_names_that_are_no_text_are_written_and_read(folder, ended):
-    name = os.fsdecode(b"g\xff.safetensors")
-    assert ended("condense", "a.safetensors", "--layers", "features.4", "--out", name)[0] == 0
-    assert ended("info", name)[0] == 0
+@pytest.mark.parametrize("line", ["info {}", "condense {}", "condense a.safetensors --out {}"])
+def test_a_name_that_is_no_text_is_refused(folder, ended, line):
+    name = os.fsdecode(b"x\xff.safetensors")
+    (folder / name).write_bytes((folder / "a.safetensors").read_bytes())
+    code, said = ended(*line.format(name).split())
+    assert (code, "x\\udcff.safetensors is no name in UTF-8" in said) == (2, True)
 
 
 def test_another_programs_checkpoint_is_kept(folder, ended):
@@ -505,22 +508,19 @@ def shell(command, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
-@posix
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
-        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-    ],
-    ids=["ascii", "latin-1", "C"],
-)
-def test_what_the_terminal_cannot_show_is_escaped(environment):
-    from lgutils import ancestry
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_what_the_terminal_cannot_show_is_escaped(ended, monkeypatch, encoding):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert ended("info", ancestry.shipped_path("cnn"))[0] == 0
+    assert rb"\u03a9" in shown.buffer.getvalue()
 
-    code, out, err = shell(f"lgutils info {ancestry.shipped_path('cnn')}", **environment)
-    assert (code, err) == (0, b"")
-    assert rb"\u03a9" in out
+
+@posix
+def test_the_c_locale_shows_escapes():
+    c = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    code, out, err = shell(f"lgutils info {ancestry.shipped_path('cnn')}", **c)
+    assert (code, rb"\u03a9" in out, err) == (0, True, b"")
 
 
 @posix

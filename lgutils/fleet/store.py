@@ -36,8 +36,8 @@ class Results:
 
     A key is stored once: a second row for it is ignored. A row that is damaged (its JSON, or an accuracy
     outside of 0 to 1) counts as absent: it is told, made again, and then replaced. The file may be on a
-    local disk or on a network disk that keeps POSIX locks. Where another
-    process is writing, it is waited for, up to a minute.
+    local disk or on a network disk that keeps POSIX locks. Where another process is writing, it is waited
+    for, up to a minute.
 
     Args:
         path: made if it is not there.

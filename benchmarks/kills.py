@@ -463,14 +463,22 @@ def _way(dice: random.Random) -> str:
     return dice.choices(list(WAYS), [share for _, _, share in WAYS.values()])[0]
 
 
-def together(campaign: Campaign, jobs: Iterable[Job], kills: int, workers: int) -> None:
-    """Several jobs side by side; what the jobs start from is made before."""
-    jobs = list(jobs)
+def together(campaign: Campaign, jobs: Iterable[Job], kills: int, workers: int) -> bool:
+    """Several jobs side by side; what they start from is made before.
+
+    Returns:
+        Whether all could be run; one that does not even end unbroken is told and left out.
+    """
+    jobs, ready = list(jobs), []
     for job in jobs:
-        campaign.unbroken(job)
+        try:
+            campaign.unbroken(job)
+            ready.append(job)
+        except UserError as error:
+            print(f"FELL {error}", flush=True)
     with ThreadPoolExecutor(workers) as pool:
         quotas = shared_out(kills, jobs)
-        running = [pool.submit(campaign.run, job, quotas[job.name]) for job in jobs]
+        running = [pool.submit(campaign.run, job, quotas[job.name]) for job in ready]
         try:
             for future in running:
                 future.result()
@@ -479,6 +487,7 @@ def together(campaign: Campaign, jobs: Iterable[Job], kills: int, workers: int) 
             pool.shutdown(wait=False, cancel_futures=True)
             left_alive(campaign.folder, 0)
             raise
+    return len(ready) == len(jobs)
 
 
 def main() -> None:
@@ -494,13 +503,17 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     campaign = Campaign(given.folder.resolve(), given.seed)
     began = time.monotonic()
-    together(campaign, chosen(given.only), given.kills, given.workers)
+    try:
+        ran = together(campaign, chosen(given.only), given.kills, given.workers)
+    except KeyboardInterrupt:
+        print("Stopped; the same call goes on.")
+        sys.exit(130)
     done = [name for name in JOBS if campaign.events("kill", job=name)]
     print(
         f"\nseed {given.seed}, {(time.monotonic() - began) / 60:.0f} minutes, {campaign.folder}\n"
     )
     print(table(HEADER, [campaign.line(name) for name in done]))
-    sys.exit(campaign.fell())
+    sys.exit(campaign.fell() or not ran)
 
 
 if __name__ == "__main__":

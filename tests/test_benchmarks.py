@@ -391,12 +391,20 @@ def test_a_start_of_a_name_means_several_jobs(kills):
 @pytest.mark.multiprocess
 def test_a_command_is_killed_started_again_and_compared(kills, tmp_path):
     campaign = kills.Campaign(tmp_path, seed=0)
-    kills.together(campaign, [kills.JOBS["data"]], kills=2, workers=1)
+    assert kills.together(campaign, [kills.JOBS["data"]], kills=2, workers=1)
     job, count, _, equal, *bad = campaign.line("data")
     assert (job, count, bad) == ("data", "2", ["0", "0", "0"])
     done, _, trials = equal.partition(" of ")
     assert done == trials
     assert not campaign.fell()
+
+
+@posix
+@pytest.mark.multiprocess
+def test_a_command_that_fails_without_a_kill_is_told(kills, tmp_path, capsys):
+    job = kills.Job("wrong", "data nothing")
+    assert not kills.together(kills.Campaign(tmp_path), [job], kills=2, workers=1)
+    assert "FELL wrong ended with 2" in capsys.readouterr().out
 
 
 def test_a_campaign_goes_on_only_with_its_own_seed(kills, tmp_path):

@@ -6,10 +6,8 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from lgutils import reading
+from lgutils import reading, scratch
 from lgutils.errors import UserError
 
 FORMAT = 1  # of the safetensors metadata
@@ -74,7 +72,7 @@ def target(
         )
     folder = next(parent for parent in place.parents if os.path.lexists(parent))
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with _part(folder, place.name):
             pass
     except OSError as error:
         raise _explain(error, place) from error
@@ -136,21 +134,19 @@ def atomic(path: Path | str) -> Iterator[Path]:
             the disk is full.
     """
     place = _place(path)
-    temporary = place.with_name(f".{place.name[:40]}.{secrets.token_hex(6)}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        with _part(place.parent, place.name) as temporary:
+            yield temporary
+            if place.exists():
+                shutil.copymode(place, temporary)
+            os.replace(temporary, place)
     except OSError as error:
         raise _explain(error, path) from error
-    try:
-        yield temporary
-        if place.exists():
-            shutil.copymode(place, temporary)
-        os.replace(temporary, place)
-    except OSError as error:
-        raise _explain(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _part(folder: Path, name: str) -> contextlib.AbstractContextManager[Path]:
+    return scratch.file(folder, f".{name[:40]}.", ".part")
 
 
 def target_folder(path: Path | str, names: Iterable[str], marks: Iterable[str]) -> Path:

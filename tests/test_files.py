@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lgutils import files
+from lgutils import files, scratch
 from lgutils.errors import UserError, unknown
 
 TENSORS = {
@@ -59,6 +59,19 @@ def test_the_temporary_file_becomes_the_file(tmp_path):
     with files.atomic(tmp_path / "x") as temporary:
         temporary.write_text("whole")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x": "whole"}
+
+
+@pytest.mark.skipif(scratch.fcntl is None, reason="this system has no such locks")
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".x.0123456789ab.part").write_text("half")
+    files.write_text(tmp_path / "x", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_another_writer_still_writes_stays(tmp_path):
+    with files.atomic(tmp_path / "x") as first:
+        files.write_text(tmp_path / "x", "second")
+        assert first.exists()
 
 
 def test_missing_folders_are_made(tmp_path):

@@ -657,7 +657,10 @@ def test_the_cache_is_made_where_there_is_none_yet(master, tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
     monkeypatch.delenv("LGUTILS_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    keep = "from lgutils import files\nfiles.write_text(files.cache_dir() / 'made' / 'x', 'y')"
+    keep = (
+        "from lgutils import files\npath = files.target(files.cache_dir() / 'made' / 'x', force=True)\n"
+        "files.write_text(path, 'y')"
+    )
     nbformat.write(handed_in(double=f"{keep}\n{DOUBLE}"), tmp_path / "mine.ipynb")
     done = grade.run(master, tmp_path / "mine.ipynb", QUICK)
     assert (done.points, done.flags) == (ALL, ())

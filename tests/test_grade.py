@@ -653,6 +653,81 @@ def test_a_kernel_that_does_not_start_is_tried_again_and_is_not_the_students_fau
     assert "Kernel died" in done.flags[0]
 
 
+def slow_master(folder: Path, seconds: float) -> Path:
+    """The master with a set-up that takes so long."""
+    book = make_master()
+    book.cells[1].source = f"import time; time.sleep({seconds}); START = 3"
+    nbformat.write(book, folder / "slow.ipynb")
+    return folder / "slow.ipynb"
+
+
+def test_a_setup_that_is_stopped_gets_more_time_and_the_right_answers_their_points(tmp_path):
+    slow = slow_master(tmp_path, 2)
+    nbformat.write(handed_in(), tmp_path / "mine.ipynb")
+    done = grade.run(slow, tmp_path / "mine.ipynb", Limits(cell_seconds=1))
+    assert (done.points, done.unrun) == (ALL, False)
+
+
+def test_a_setup_that_does_not_end_means_not_run_and_never_nothing(tmp_path):
+    slow = slow_master(tmp_path, 60)
+    nbformat.write(handed_in(), tmp_path / "mine.ipynb")
+    done = grade.run(slow, tmp_path / "mine.ipynb", Limits(cell_seconds=0.5))
+    assert done.unrun
+    assert done.flags == ("not graded: cell setup did not end in 2 s; was this computer busy?",)
+
+
+def test_a_cell_that_mostly_waited_for_a_processor_is_not_the_students_fault(
+    master, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(client, "BUSY", 2)
+    monkeypatch.setattr(client.Client, "clock", lambda self: 0.1 * time.monotonic())
+    nbformat.write(handed_in("import time; time.sleep(60)"), tmp_path / "mine.ipynb")
+    assert grade.run(master, tmp_path / "mine.ipynb", Limits(cell_seconds=0.5)).unrun
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc here")
+def test_the_clock_of_a_kernel_counts_what_it_does_and_sleeps_but_not_what_it_waits(monkeypatch):
+    watched = client.Client(new_notebook())
+    watched._group = os.getpid()
+    began = watched.clock()
+    time.sleep(0.05)
+    assert watched.clock() - began > 0.04
+    monkeypatch.setattr(Path, "read_text", lambda self: f"0 {10**12} 0")
+    assert began - watched.clock() > 900
+
+
+def test_what_could_not_be_run_is_tried_again_at_the_end_alone_with_more_time(
+    master, tmp_path, monkeypatch
+):
+    tried = []
+
+    def once(master, path, *, limits, **how):
+        tried.append((path, limits.cell_seconds, threading.current_thread().name))
+        return grade._nothing(masters.load(master), "busy", unrun=path == "b" and limits == QUICK)
+
+    monkeypatch.setattr(grade, "_once", once)
+    monkeypatch.setattr(sandbox, "execute", lambda *args, **how: None)
+    done = grade.folder({"b": "b", "c": "c"}, master, limits=QUICK, progress=False)
+    assert not done["b"].unrun
+    assert tried[2:] == [("b", 4 * QUICK.cell_seconds, "MainThread")]
+
+
+def test_the_masters_own_cells_fill_the_cache_before_the_first_submission(
+    master, tmp_path, monkeypatch
+):
+    ran = []
+
+    def execute(book, ours, **how):
+        ran.append([cell.source for cell in book.cells])
+        raise RuntimeError
+
+    monkeypatch.setattr(sandbox, "execute", execute)
+    nbformat.write(handed_in(), tmp_path / "mine.ipynb")
+    grade.folder({"a": tmp_path / "mine.ipynb"}, master, limits=QUICK, progress=False)
+    assert ran[0] == ["START = 3"]
+    assert len(ran[1]) == 7
+
+
 def test_the_cache_is_made_where_there_is_none_yet(master, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
     monkeypatch.delenv("LGUTILS_CACHE", raising=False)

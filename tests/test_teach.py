@@ -1,10 +1,12 @@
 """A teacher's folder: student versions, grading into nbgrader's gradebook, feedback, class report."""
 
 import csv
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from unicodedata import normalize
 
 import nbformat
 import pytest
@@ -230,27 +232,84 @@ def test_submissions_are_found_in_folders_and_as_single_files(room):
     assert room.submissions("tiny") == {"student01": first, "student_02": Path(flat)}
 
 
-@pytest.mark.parametrize("student", ["a b", "-rf", "étudiant", "x;y"])
-def test_a_folder_name_that_is_no_student_id_is_refused(room, student):
-    hand_in(room, student)
-    with pytest.raises(UserError, match=r"is no student id. Rename it"):
-        room.submissions("tiny")
+ODD = ("a b", "-rf", "x;y", ".hidden", "<b>", "a" * 101, os.fsdecode(b"\xff"), "tab\there", "_x")
 
 
-def test_a_link_that_leads_out_of_the_folder_is_refused(room, tmp_path):
+@pytest.mark.parametrize("student", ODD)
+def test_a_name_that_is_no_student_id_is_told_and_the_others_are_graded(room, ran, student):
+    path = hand_in(room, student)
+    hand_in(room, "student01")
+    rows = gradebook.grade((), room.folder, masters=room.masters)
+    assert [row.student for row in rows] == ["student01"]
+    ((file, why),) = room.left_out()
+    assert file == classroom.shown(path.relative_to(room.folder))
+    assert "is no id" in why
+
+
+def test_a_name_with_an_accent_is_one_student_however_it_is_spelt(room, ran):
+    hand_in(room, normalize("NFD", "zoé"), {"double_answer": RIGHT})
+    (row,) = gradebook.grade((), room.folder, masters=room.masters)
+    assert (row.student, row.total, room.left_out()) == (normalize("NFC", "zoé"), 2, [])
+    assert room.api("tiny").get_autograded_students("tiny") == {row.student}
+    assert feedback.feedback((), room.folder, masters=room.masters)[0].is_file()
+    assert {"zo?", "zoe?"} <= room.students()  # as a kernel reports it
+
+
+def test_a_link_that_leads_out_of_the_folder_is_told_and_not_followed(room, tmp_path):
     outside = tmp_path / "elsewhere" / "tiny"
     outside.mkdir(parents=True)
-    hand_in(room, "student01")
-    (room.folder / "submitted" / "student02").symlink_to(outside.parent)
-    with pytest.raises(UserError, match="leads out of"):
-        room.submissions("tiny")
-
-
-def test_two_files_of_one_student_are_refused(room):
     path = hand_in(room, "student01")
-    shutil.copy(path, room.folder / "submitted" / "student01_tiny.ipynb")
-    with pytest.raises(UserError, match="student01 handed in twice"):
-        room.submissions("tiny")
+    (room.folder / "submitted" / "student02").symlink_to(outside.parent)
+    assert room.submissions("tiny") == {"student01": path}
+    assert room.left_out() == [
+        ("submitted/student02/tiny/tiny.ipynb", "a link that leads out of submitted/")
+    ]
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_of_two_files_of_one_student_the_newer_is_graded_and_the_other_told(room, newer):
+    path = hand_in(room, "student01")
+    paths = [path, Path(shutil.copy(path, room.folder / "submitted" / "student01_tiny.ipynb"))]
+    os.utime(paths[newer], (2e9, 2e9))
+    assert room.submissions("tiny") == {"student01": paths[newer]}
+    assert room.left_out() == [
+        (
+            str(paths[1 - newer].relative_to(room.folder)),
+            "handed in twice, and the newer file is graded",
+        )
+    ]
+
+
+def test_the_report_says_why_files_were_not_graded_and_whose_only_when_asked(room, ran):
+    hand_in(room, "student01")
+    shutil.copy(hand_in(room, "a b"), room.folder / "submitted" / "student01_tiny.ipynb")
+    gradebook.grade((), room.folder, masters=room.masters)
+    classreport.report((), room.folder, masters=room.masters)
+    text = text_of(room.folder / "report.md")
+    assert "| handed in twice, and the newer file is graded | 1 |" in text
+    assert "a b/tiny" not in text
+    classreport.report((), room.folder, masters=room.masters, with_names=True)
+    assert "| submitted/a b/tiny/tiny.ipynb | the part" in text_of(room.folder / "report.md")
+
+
+def test_pipes_in_the_place_of_files_do_not_hold_up_the_class(room, ran):
+    path = hand_in(room, "student01")
+    os.mkfifo(path.with_name("timestamp.txt"))
+    pipe = hand_in(room, "student02")
+    pipe.unlink()
+    os.mkfifo(pipe)
+    (room.folder / "submitted" / "student03_tiny.ipynb").symlink_to("student03_tiny.ipynb")
+    assert set(room.submissions("tiny")) == {"student01", "student02", "student03"}
+    assert room.left_out() == []
+    assert gradebook._handed(pipe, room.folder) == "no file"
+    assert gradebook._time(room.api("tiny"), "tiny", "student01", room.folder / "submitted") is None
+
+
+def test_a_folder_with_only_a_misnamed_notebook_is_not_worth_nothing_but_told(room, ran):
+    path = hand_in(room, "student01")
+    path.rename(path.with_name("tiny (1).ipynb"))
+    assert room.submissions("tiny") == {}
+    assert room.left_out()[0][0] == "submitted/student01/tiny/tiny (1).ipynb"
 
 
 MISNAMED = (
@@ -269,17 +328,17 @@ def misname(room, name: str) -> None:
 @pytest.mark.parametrize("name", MISNAMED)
 def test_a_notebook_that_no_assignment_claims_is_named_with_the_name_it_should_have(room, name):
     misname(room, name)
-    assert room.unclaimed() == [
-        f"not graded: submitted/{name}; expected STUDENT/tiny/tiny.ipynb or STUDENT_tiny.ipynb"
+    assert room.left_out() == [
+        (f"submitted/{name}", "expected STUDENT/tiny/tiny.ipynb or STUDENT_tiny.ipynb")
     ]
 
 
-def test_what_is_claimed_or_hidden_or_no_notebook_is_not_named(room):
+def test_what_is_graded_or_hidden_or_no_notebook_is_not_named(room):
     path = hand_in(room, "student01")
     shutil.copy(path, room.folder / "submitted" / "student02_tiny.ipynb")
     misname(room, "student01/tiny/.ipynb_checkpoints/tiny-checkpoint.ipynb")
     misname(room, "student01/tiny/notes.txt")
-    assert room.unclaimed() == []
+    assert room.left_out() == []
 
 
 def test_where_only_misnamed_notebooks_were_handed_in_they_are_named(room):
@@ -653,7 +712,7 @@ def test_the_command_tells_what_was_not_graded_and_what_was_not_run(room, ran, m
     misname(room, "student03-tiny.ipynb")
     done = CliRunner().invoke(app, ["teach", "grade", "--folder", str(room.folder)])
     assert done.stderr.count("student03-tiny.ipynb") == 1
-    assert "could not start them: 1. Run the same command again." in done.stdout
+    assert "Not run, for the reasons above: 1. Run the same command again." in done.stdout
 
 
 def test_the_limit_of_a_cell_reaches_the_grading(room, ran, monkeypatch):

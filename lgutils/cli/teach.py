@@ -62,13 +62,11 @@ def grade(
         limits=Limits(cell_seconds=cell_seconds), fresh=fresh,
     )  # fmt: skip
     print(tables.table(done))
-    for line in classroom.enter(folder).unclaimed():
-        print(line, file=sys.stderr)
+    for path, why in classroom.enter(folder).left_out():
+        print(f"not graded: {path}; {why}", file=sys.stderr)
     print(f"Written: {folder}/grades.csv and {folder}/autograded/.")
     if unrun := sum(row.record.unrun for row in done):
-        print(
-            f"Not run, as this computer could not start them: {unrun}. Run the same command again."
-        )
+        print(f"Not run, for the reasons above: {unrun}. Run the same command again.")
     if waiting := sum(bool(row.pending) for row in done):
         print(
             f"{waiting} submissions wait for points by hand: cd {folder} && jupyter lab, menu Nbgrader, "

@@ -18,6 +18,7 @@ from lgutils.errors import UserError
 from lgutils.teach.classroom import enter
 from lgutils.teach.grade import UNANSWERED
 from lgutils.teach.records import Record, Row, rows
+from lgutils.teach.tables import points
 from lgutils.train import Score
 
 MESSAGES = 2  # of a task, the most frequent ones
@@ -57,7 +58,7 @@ def report(
     groups = {name: group for name, group in groups.items() if group}
     sections = [_overview(groups, len(graded) - len(ran))]
     sections += [_assignment(name, group) for name, group in groups.items()]
-    sections.append(_notices(graded))
+    sections += [_notices(graded), *_left_out(room.left_out(), with_names)]
     if with_names:
         sections.append(_students(graded))
     origin = {"lgutils": __version__, "date": date.today(), "submissions": len(graded)}
@@ -68,7 +69,7 @@ def report(
 def _nameless(graded: list[Row], students: set[str]) -> list[Row]:
     """The rows with STUDENT for every student id in flags and messages."""
     ids = "|".join(map(re.escape, sorted(students, key=len, reverse=True)))
-    known = re.compile(rf"(?<![A-Za-z0-9])(?:{ids})(?![A-Za-z0-9])")
+    known = re.compile(rf"(?<![^\W_])(?:{ids})(?![^\W_])")
 
     def hidden(record: Record) -> Record:
         flags = tuple(known.sub("STUDENT", flag) for flag in record.flags)
@@ -212,12 +213,22 @@ def _notices(graded: list[Row]) -> page.Section:
     return page.Section("What was noticed", [text], (), [("Flags, the most frequent first", table)])
 
 
+def _left_out(left: list[tuple[str, str]], with_names: bool) -> list[page.Section]:
+    """Files that are not graded and why; how many, where no student is to be named."""
+    if not left:
+        return []
+    table = pd.DataFrame(left, columns=["file", "why"])
+    if not with_names:
+        table = table.groupby("why", as_index=False).size().rename(columns={"size": "files"})
+    return [page.Section("Not graded", ["Files in submitted/."], (), [("Reasons", table)])]
+
+
 def _students(graded: list[Row]) -> page.Section:
     table = pd.DataFrame(
         {
             "student": row.student,
             "assignment": row.assignment,
-            "points": f"{row.total:g} of {row.maximum:g}",
+            "points": points(row),
             "to look at by hand": " ".join(row.pending),
             "flags": "; ".join(row.record.flags),
         }

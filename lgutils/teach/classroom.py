@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from lgutils import files
 from lgutils.errors import UserError, unknown
 from lgutils.teach.masters import nbgrader_utils
 
-STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+STUDENT = re.compile(r"[^\W_][\w.-]{0,99}")
+RULE = "letters, digits, '.', '_' and '-' only, a letter or digit first, at most 100"
 CONFIG = '''"""Settings of nbgrader for this folder; what is changed here also holds for `lgutils teach`."""
 
 from pathlib import Path
@@ -64,13 +66,13 @@ class Classroom:
             yield book
 
     def submissions(self, name: str) -> dict[str, Path]:
-        """Student -> what was handed in; the files are only named here, not read.
+        """Student -> what is graded; the files are only named here, not read.
 
-        Both submitted/STUDENT/NAME/NAME.ipynb and submitted/STUDENT_NAME.ipynb are found.
+        Both submitted/STUDENT/NAME/NAME.ipynb and submitted/STUDENT_NAME.ipynb are found; of two files of one
+        student the newer counts. What is not graded, `left_out` tells.
 
         Raises:
-            UserError: no folder submitted/, a name that is no student id, a link that leads out of
-                it, or two files for one student.
+            UserError: no folder submitted/.
         """
         submitted = self.folder / "submitted"
         if not submitted.is_dir():
@@ -78,31 +80,29 @@ class Classroom:
                 f"There is no folder {submitted}. Put what students handed in there, as "
                 f"submitted/STUDENT/{name}/{name}.ipynb."
             )
-        found: dict[str, Path] = {}
-        for student, path in _handed_in(submitted, name):
-            _add(found, student, path, submitted)
-        return found
+        return _sorted_out(submitted, name)[0]
 
-    def unclaimed(self) -> list[str]:
-        """Notebooks in submitted/ that belong to no assignment, a line each with the name it should have."""
-        submitted, told = self.folder / "submitted", []
-        claimed = {p.resolve() for name in self.masters for _, p in _handed_in(submitted, name)}
+    def left_out(self) -> list[tuple[str, str]]:
+        """What lies in submitted/ and is not graded: (file, why), in which only the file names a student."""
+        submitted = self.folder / "submitted"
+        left, claimed = {}, set()
+        for name in self.masters:
+            chosen, others = _sorted_out(submitted, name)
+            left |= others
+            claimed |= {os.path.realpath(path) for path in (*chosen.values(), *others)}
         for path in sorted(submitted.rglob("*")):
             own = path.relative_to(submitted)
             hidden = any(part.startswith(".") for part in own.parts)
-            if hidden or path.suffix.lower() != ".ipynb" or not path.is_file():
+            if hidden or path.suffix.lower() != ".ipynb" or not os.path.isfile(path):
                 continue
-            if path.resolve() not in claimed:
+            if os.path.realpath(path) not in claimed:
                 alike = (name for name in self.masters if name.lower() in str(own).lower())
                 name = next(alike, "NAME")
-                told.append(
-                    f"not graded: submitted/{own}; expected STUDENT/{name}/{name}.ipynb or "
-                    f"STUDENT_{name}.ipynb"
-                )
-        return told
+                left[path] = f"expected STUDENT/{name}/{name}.ipynb or STUDENT_{name}.ipynb"
+        return [(shown(path.relative_to(self.folder)), why) for path, why in left.items()]
 
     def students(self) -> set[str]:
-        """Every student id known here: from the gradebook, and from the names in submitted/."""
+        """Every student id known here, as messages may spell it: from the gradebook and from submitted/."""
         submitted = self.folder / "submitted"
         with self.gradebook() as book:
             found = {student.id for student in book.students}
@@ -110,7 +110,8 @@ class Classroom:
             found |= {student for student, _ in _handed_in(submitted, name)}
         for path in submitted.glob("*"):
             found.add(path.name if path.is_dir() else path.stem)
-        return found
+        found |= {normalize(form, name) for name in found for form in ("NFC", "NFD")}
+        return found | {re.sub("[^ -~]", "?", name) for name in found}  # so does a kernel's report
 
     def autograded(self, name: str, student: str) -> Path:
         """The notebook as it was run for grading."""
@@ -146,29 +147,50 @@ def enter(
     return Classroom(folder, dict(masters))
 
 
+def shown(path: Path | str) -> str:
+    """A path as text that can be printed and written, whatever bytes are in it."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _handed_in(submitted: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """(what stands for the student, file) of one assignment; nothing is checked yet."""
+    """(what stands for the student, file) of one assignment; nothing is checked yet.
+
+    A folder without the file counts as handed in only if it holds no other notebook.
+    """
     for path in sorted(submitted.glob(f"*/{name}")):
-        yield path.parent.name, path / f"{name}.ipynb"
+        file = path / f"{name}.ipynb"
+        if os.path.lexists(file) or not any(path.glob("*.ipynb")):
+            yield path.parent.name, file
     for path in sorted(submitted.glob(f"*_{name}.ipynb")):
         yield path.stem.removesuffix(f"_{name}"), path
 
 
-def _add(found: dict[str, Path], student: str, path: Path, submitted: Path) -> None:
-    if student.startswith("."):
-        return
-    if not STUDENT.fullmatch(student):
-        raise UserError(
-            f"{student!r} in {submitted} is no student id. Rename it: letters, digits, '.', '_' and '-' "
-            "only, and a letter or digit first."
-        )
-    if not path.parent.resolve().is_relative_to(submitted.resolve()):
-        raise UserError(f"{path.parent} is a link that leads out of {submitted}. Remove the link.")
-    if student in found:
-        raise UserError(
-            f"{student} handed in twice: {found[student]} and {path}. Keep one of the two."
-        )
-    found[student] = path
+def _sorted_out(submitted: Path, name: str) -> tuple[dict[str, Path], dict[Path, str]]:
+    """Student -> file to grade, and file -> why it is not graded."""
+    found: dict[str, list[Path]] = {}
+    left = {}
+    for student, path in _handed_in(submitted, name):
+        student = normalize("NFC", student)
+        if student == ".ipynb_checkpoints" or student.startswith("._"):  # what systems leave
+            continue
+        if not STUDENT.fullmatch(student):
+            left[path] = f"the part for the student is no id: {RULE}"
+        elif not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(submitted)):
+            left[path] = "a link that leads out of submitted/"
+        else:
+            found.setdefault(student, []).append(path)
+    for paths in found.values():
+        paths.sort(key=_changed, reverse=True)
+        left |= dict.fromkeys(paths[1:], "handed in twice, and the newer file is graded")
+    return {student: paths[0] for student, paths in found.items()}, left
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,9 +23,14 @@ from lgutils.teach import clean
 from lgutils.teach.guard import GUARD
 
 GRACE = 3.0  # seconds between the interrupt and the kill
-PATIENCE = 30.0  # seconds for the guard, which takes milliseconds unless the computer is busy
+PATIENCE = 30.0  # seconds for the guard, which takes milliseconds
+BUSY = 10  # times a limit: so long a cell may take in all, however long it waited for a processor
 LARGEST_MESSAGE = 32_000_000  # bytes; larger ones are not even received
 COUNTED = ("error", "stream", "display_data", "execute_result", "update_display_data")
+
+
+class NoAnswer(Exception):
+    """A cell that takes milliseconds did not end."""
 
 
 def sealed(book, config: dict) -> "Client":
@@ -70,7 +76,9 @@ class Client(NotebookClient):
     limit = 2e6  # bytes of a cell; five times as much of all
     spilled = False  # whether something was dropped
     killed = ""  # why, where the clock did it
+    starved = False  # whether something was stopped that had mostly waited for a processor
     _group: int | None = None
+    _waited = 0.0
     _size = _total = _count = 0
     _reply: dict | None = None
 
@@ -100,16 +108,28 @@ class Client(NotebookClient):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, signal.SIGKILL)
 
+    def clock(self) -> float:
+        """Seconds on a clock that stands still while the kernel waits for a processor (Linux)."""
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended; another system
+            waited = Path(f"/proc/{self._group}/schedstat").read_text().split()[1]
+            self._waited = int(waited) / 1e9
+        return time.monotonic() - self._waited
+
     async def guard(self, index: int, word: str) -> bool:
         """Run a cell that must fail, in the place of cell `index`; False if it did not fail as it must.
 
         What the seal does when it sees it is in `lgutils.teach.guard`.
+
+        Raises:
+            NoAnswer: it did not end.
         """
         cell = self.nb.cells[index]
         try:
             wrong = new_code_cell(f"{GUARD}{word}'")
             self._reply = None
-            await self._timed(self.async_execute_cell(wrong, index, store_history=False), PATIENCE)
+            work = self.async_execute_cell(wrong, index, store_history=False)
+            if await self._timed(work, PATIENCE):
+                raise NoAnswer
             reply = self._reply or {}
             return (reply.get("ename"), reply.get("evalue")) == ("AssertionError", f"guard {word}")
         finally:
@@ -133,18 +153,24 @@ class Client(NotebookClient):
         return error, late
 
     async def _timed(self, work, seconds: float) -> bool:
-        task = asyncio.ensure_future(work)
-        done, _ = await asyncio.wait({task}, timeout=seconds)
-        if not (late := not done):
+        """Whether it had to be interrupted."""
+        task, began, ends = asyncio.ensure_future(work), time.monotonic(), self.clock() + seconds
+        while not task.done():
+            left = ends - self.clock()
+            self.starved = left > 0 and time.monotonic() > began + BUSY * seconds
+            if left <= 0 or self.starved:
+                break
+            await asyncio.wait({task}, timeout=min(left, 1))
+        else:
             await task
-            return late
+            return False
         await self.km.interrupt_kernel()
         done, _ = await asyncio.wait({task}, timeout=GRACE)
         if not done:
             self.killed = f"the kernel was killed after {seconds:.3g} s (it ignored the interrupt)"
             self.kill()
         await asyncio.wait_for(task, 10)
-        return late
+        return True
 
     def _error(self, cell) -> str:
         if not cell.source.strip():

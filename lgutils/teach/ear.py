@@ -14,12 +14,16 @@ KINDS = (*SUSPECT, "process", "write", "output", "builtins")
 
 @dataclass
 class Ran:
-    """What happened: the error of each cell by index ("" where it ran well), and what was noticed."""
+    """What happened: the error of each cell by index ("" where it ran well), and what was noticed.
+
+    unrun: why nothing that happened says anything about the student; "" where it does.
+    """
 
     errors: dict[int, str] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     suspect: bool = False
     seconds: float = 0.0
+    unrun: str = ""
 
     def flag(self, sentence: str, kind: str = "") -> None:
         """Note a sentence once, and whether it is of a suspicious kind: for these there is more room."""

@@ -1,9 +1,11 @@
 """Grade one submission, or many at once, without a database."""
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,7 +35,8 @@ class Graded:
         pending: questions graded by hand that were answered; they count 0 until then.
         suspect: it tried to read a solution, to use the network or to blind the tests. The whole submission is worth
             nothing until the teacher has looked; `earned` keeps what the tests gave.
-        unrun: it could not be run for a reason that is not the student's (no kernel could be started).
+        unrun: it could not be run for a reason that is not the student's (no kernel could be started, the
+            assignment's own set-up did not end, the computer was too busy).
     """
 
     points: dict[str, float]
@@ -58,8 +61,9 @@ def run(
     """Grade one submission; whatever is in it, the answer is a `Graded`.
 
     The student's answers run between the master's own tests in a process of their own; where this
-    computer could not start it, once more, and then the answer is `unrun`. What is closed to
-    them, and what that does not stop, is said in `lgutils.teach.seal`.
+    computer could not start it or was too slow for the master's own set-up, once more with more time,
+    and then the answer is `unrun`. What is closed to them, and what that does not stop, is said
+    in `lgutils.teach.seal`.
 
     Args:
         master: the instructor's notebook.
@@ -71,22 +75,32 @@ def run(
     Raises:
         UserError: the master, the limits or this computer is at fault, not the submission.
     """
+    how = {"closed": closed, "limits": limits or Limits(), "stop": stop or threading.Event()}
+    graded = _once(master, submission, **how)
+    return _again(master, submission, **how) if graded.unrun else graded
+
+
+def _again(master, submission, *, limits: Limits, **how) -> Graded:
+    """With more time, for a submission that could not be run."""
+    return _once(master, submission, limits=limits.longer(), **how)
+
+
+def _once(master, submission, *, closed, limits: Limits, stop: threading.Event) -> Graded:
     source = masters.load(master)
     try:
         given = assemble.read(submission)
     except assemble.Unreadable as reason:
-        return _unreadable(source, str(reason))
+        return _nothing(source, str(reason))
+    if stop.is_set():
+        return _nothing(source, "grading was stopped", unrun=True)
     how = {"closed": (*_always_closed(Path(master)), *closed), "limits": limits, "stop": stop}
-    for _ in range(2):
-        try:
-            return _attempt(source, given, how)
-        except UserError:
-            raise
-        except Exception as error:
-            reason = f"it could not be run ({type(error).__name__}: {error})"
-            if stop is not None and stop.is_set():
-                break
-    return replace(_unreadable(source, reason), unrun=True)
+    try:
+        return _attempt(source, given, how)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"it could not be run ({type(error).__name__}: {error})"
+    return _nothing(source, reason, unrun=True)
 
 
 def _attempt(source, given: list[dict], how: dict) -> Graded:
@@ -94,7 +108,11 @@ def _attempt(source, given: list[dict], how: dict) -> Graded:
     book, flags = assemble.assemble(source, given)
     where = _where(book, masters.tasks_of(source))
     ours = {index for index, cell in enumerate(book.cells) if utils.is_locked(cell)}
-    ran = sandbox.execute(book, ours, kept=masters.defined_in(source), **how)
+    first = masters.setup_of(source)
+    setup = {index for index in ours if masters.name_of(book.cells[index]) in first}
+    ran = sandbox.execute(book, ours, setup=setup, kept=masters.defined_in(source), **how)
+    if ran.unrun:
+        return _nothing(source, ran.unrun, unrun=True)
     messages = {
         name: _words(book, index, ran.errors)
         for name, (index, _) in where.items()
@@ -150,6 +168,9 @@ def folder(
 ) -> dict[str, Graded]:
     """Grade many submissions at once; a bad one never stops the others, and none can read another.
 
+    The master's own cells run first, so that images which they draw lie in the cache. What could not be run
+    is tried again at the end, alone and with more time.
+
     Args:
         submissions: file by student.
         master: the instructor's notebook.
@@ -167,40 +188,64 @@ def folder(
         raise UserError(f"workers is {workers}, but must be 1 or more.")
     masters.load(master)
     closed = (*closed, *(path for path in map(Path, submissions.values()) if _is_plain(path)))
-    stop, done = threading.Event(), {}
+    how = {"closed": closed, "limits": limits or Limits(), "stop": threading.Event()}
+    if submissions:
+        _fill_cache(Path(master), **how)
+    done, bar = {}, tqdm(total=len(submissions), unit="notebook", disable=not progress)
     with ThreadPoolExecutor(workers) as pool:
         futures = {
-            pool.submit(run, master, path, limits, closed=closed, stop=stop): student
-            for student, path in submissions.items()
+            pool.submit(_once, master, path, **how): name for name, path in submissions.items()
         }
+
+        def finish(student: str, graded: Graded) -> None:
+            done[student] = graded
+            bar.update()
+            if each is not None:
+                each(student, graded)
+
         try:
-            bar = tqdm(
-                as_completed(futures), total=len(futures), unit="notebook", disable=not progress
-            )
-            for future in bar:
-                student = futures[future]
-                done[student] = future.result()
-                if each is not None:
-                    each(student, done[student])
+            late = []
+            for future in as_completed(futures):
+                if future.result().unrun:
+                    late.append(futures[future])
+                else:
+                    finish(futures[future], future.result())
+            for student in late:
+                finish(student, _again(master, submissions[student], **how))
         except BaseException:  # Ctrl-C too: kill the kernels, start no more
-            stop.set()
+            how["stop"].set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            bar.close()
     return {student: done[student] for student in submissions}
+
+
+def _fill_cache(master: Path, *, closed, limits: Limits, stop: threading.Event) -> None:
+    """Run the master's own cells once, without any answers and with much time; what they say does not matter."""
+    from nbformat.v4 import new_notebook
+
+    utils = masters.nbgrader_utils()
+    cells = [c for c in masters.load(master).cells if utils.is_locked(c) and not utils.is_grade(c)]
+    closed = (*_always_closed(master), *closed)
+    with contextlib.suppress(Exception):  # the submissions will say it
+        sandbox.execute(
+            new_notebook(cells=cells), (), closed=closed, limits=limits.longer(), stop=stop
+        )
 
 
 def _is_plain(path: Path) -> bool:
     """Whether it is a file, not a link: a link could close a file that every notebook needs."""
-    return path.is_file() and not path.is_symlink()
+    return os.path.isfile(path) and not path.is_symlink()
 
 
-def _unreadable(source, reason: str) -> Graded:
+def _nothing(source, reason: str, *, unrun: bool = False) -> Graded:
     """Nothing to grade: no points, and the blank assignment in its place."""
     book, _ = assemble.assemble(source, [])
     points = dict.fromkeys(masters.tasks_of(source), 0.0)
     messages = dict.fromkeys(points, "nothing to grade")
     flag = f"not graded: {reason}"
-    return Graded(points, book, (flag,), messages, 0.0, points)
+    return Graded(points, book, (flag,), messages, 0.0, points, unrun=unrun)
 
 
 def _where(book, tasks: dict[str, masters.Task]) -> dict[str, tuple[int, masters.Task]]:

@@ -1,6 +1,7 @@
 """Grading what was handed in: it is run, and its points go into nbgrader's gradebook."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -62,9 +63,10 @@ def grade(
 def _wanted(room: Classroom, found: Mapping[str, Mapping], students: set[str]) -> None:
     """Refuse before anything is run."""
     if not any(found.values()):
+        left = "; ".join(f"not graded: {path}; {why}" for path, why in room.left_out())
         raise UserError(
             f"Nothing was handed in: {room.folder / 'submitted'} holds no STUDENT/NAME/NAME.ipynb "
-            f"for {', '.join(found) or 'any assignment'}. {'; '.join(room.unclaimed())}".strip()
+            f"for {', '.join(found) or 'any assignment'}. {left}".strip()
         )
     every = {student for handed in found.values() for student in handed}
     for student in sorted(students - every):
@@ -89,14 +91,14 @@ def _grade(room: Classroom, name: str, handed: Mapping[str, Path], *, fresh, lim
     api = room.api(name)
     with room.gradebook() as book:
         for student, graded in done.items():  # the key last: what was cut off here is run again
-            _enter(book, name, student, graded, _time(api, name, student))
+            _enter(book, name, student, graded, _time(api, name, student, inside))
             _keep(room.autograded(name, student), graded, "" if graded.unrun else keys[student])
 
 
 def _handed(path: Path, inside: Path) -> str:
     """Hash of what was handed in; links are followed as far as they stay inside."""
     try:
-        if path.is_file() and path.resolve().is_relative_to(inside):
+        if os.path.isfile(path) and path.resolve().is_relative_to(inside):
             return _hash(path)
     except OSError:  # it may not be read; the grading says so
         pass
@@ -133,8 +135,11 @@ def _unanswered(graded) -> set[str]:
     return found
 
 
-def _time(api, name: str, student: str):
+def _time(api, name: str, student: str, inside: Path):
     """When it was handed in, where nbgrader's exchange left a timestamp.txt."""
+    stamp = inside / student / name / "timestamp.txt"
+    if not os.path.isfile(stamp) or os.path.getsize(stamp) > 200:
+        return None
     try:
         return api.get_submitted_timestamp(name, student)
     except (ValueError, OverflowError, OSError):

@@ -121,6 +121,17 @@ def tasks_of(book) -> dict[str, Task]:
     return found
 
 
+def setup_of(book) -> list[str]:
+    """Names of the master's own cells before its first answer, without which no answer can be right."""
+    utils, found = nbgrader_utils(), []
+    for name, cell in by_name(book).items():
+        if utils.is_solution(cell):
+            break
+        if not utils.is_grade(cell):
+            found.append(name)
+    return found
+
+
 def defined_in(book) -> set[str]:
     """Names that the code cells of a master define, e.g. the function that is asked for."""
     found = set()

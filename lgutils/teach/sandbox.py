@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lgutils import files, scratch
@@ -23,8 +23,9 @@ class Limits:
     """What one submission may use.
 
     Args:
-        cell_seconds: wall clock for a cell; then it is interrupted and the next one runs.
-        total_seconds: wall clock for all; then the kernel is killed.
+        cell_seconds: time for a cell; then it is interrupted and the next one runs. On Linux the time does
+            not count in which the kernel waited for a processor.
+        total_seconds: the same for all cells; then the kernel is killed.
         memory_gb: memory that the kernel may allocate (Linux; other systems may ignore it).
         output_mb: output kept of a cell; five times as much of the whole notebook.
         file_mb: size of a file that it writes.
@@ -42,11 +43,18 @@ class Limits:
                 given = getattr(self, each.name)
                 raise UserError(f"{each.name} is {given}, but a limit must be more than 0.")
 
+    def longer(self) -> "Limits":
+        """Four times the time, for what may have been the computer's fault."""
+        return replace(
+            self, cell_seconds=4 * self.cell_seconds, total_seconds=4 * self.total_seconds
+        )
+
 
 def execute(
     book,
     ours: Collection[int],
     *,
+    setup: Collection[int] = (),
     closed: Sequence[Path] = (),
     kept: Collection[str] = (),
     limits: Limits | None = None,
@@ -62,12 +70,14 @@ def execute(
         book: changed in place: outputs and execution counts are filled in.
         ours: indices of the master's own cells; a cell that must fail is sent before each, and they mean
             Python's builtins whatever the notebook calls by these names.
+        setup: those of them without which nothing can be said of the answers.
         closed: folders in which it may open nothing, and files.
         kept: names that the master defines itself; a builtin among them, e.g. `round`, stays the student's.
         limits: None for the defaults.
         stop: when set, the kernel is killed.
     Returns:
-        A `Ran`; a cell that was not reached has an error there.
+        A `Ran`; a cell that was not reached has an error there. It is `unrun` where a cell of the set-up did
+        not end, or the computer was too busy.
     Raises:
         UserError: this system cannot do it, or a closed folder holds Python or lgutils itself.
     """
@@ -84,7 +94,8 @@ def execute(
     began, ran = time.perf_counter(), Ran()
     with scratch.folder(Path(tempfile.gettempdir()).resolve(), PREFIX) as home:
         config = _config(home, closed, kept, limits)
-        _in_thread(lambda: asyncio.run(_session(book, ours, config, limits, ran, stop)), stop)
+        cells = (ours, setup)
+        _in_thread(lambda: asyncio.run(_session(book, cells, config, limits, ran, stop)), stop)
     for index, cell in enumerate(book.cells):
         if cell.cell_type == "code":
             cell.outputs = clean.outputs(cell.outputs)
@@ -136,7 +147,7 @@ def _in_thread(work, stop: threading.Event) -> None:
         raise problem[0]
 
 
-async def _session(book, ours, config: dict, limits: Limits, ran: Ran, stop) -> None:
+async def _session(book, cells, config: dict, limits: Limits, ran: Ran, stop) -> None:
     from lgutils.teach.client import sealed
 
     reading, channel = os.pipe()
@@ -151,7 +162,7 @@ async def _session(book, ours, config: dict, limits: Limits, ran: Ran, stop) -> 
                 channel = -1
                 watcher = asyncio.create_task(_watch(client, ran, stop, ear))
                 try:
-                    await _cells(client, ours, ear, limits, ran)
+                    await _cells(client, *cells, ear, limits, ran)
                     ear.check(client)
                 finally:
                     watcher.cancel()
@@ -166,29 +177,33 @@ async def _session(book, ours, config: dict, limits: Limits, ran: Ran, stop) -> 
         ear.close()
 
 
-async def _cells(client, ours, ear: Ear, limits: Limits, ran: Ran) -> None:
+async def _cells(client, ours, setup, ear: Ear, limits: Limits, ran: Ran) -> None:
     """Run the cells one after the other until the time is over or the kernel has ended."""
-    ends = time.monotonic() + limits.total_seconds
+    ends = client.clock() + limits.total_seconds
     for index, cell in enumerate(client.nb.cells):
-        if cell.cell_type != "code":
+        if cell.cell_type != "code" or ran.unrun:
             continue
-        left = ends - time.monotonic()
+        left = ends - client.clock()
         if left <= 0:
             ran.flag(f"stopped after {limits.total_seconds:g} s in all; later cells were not run")
             return
         name = cell.metadata.get("nbgrader", {}).get("grade_id", f"number {index + 1}")
+        seconds = min(limits.cell_seconds, left)
         try:
             if index in ours:
                 await _guard(client, index, ear, ran)
-            seconds = min(limits.cell_seconds, left)
             ran.errors[index], late = await client.step(index, seconds, index not in ours)
         except Exception as error:  # nothing that a kernel sends may stop the grading
             why = client.killed or _why(error)
             ran.errors[index] = f"{why} in cell {name}"
             ran.flag(f"{why} in cell {name}; later cells were not run")
+            if index in setup or client.starved or type(error).__name__ == "NoAnswer":
+                ran.unrun = f"{why} in cell {name}"
             return
         if late:
             ran.flag(f"cell {name} was stopped after {seconds:.3g} s")
+            if index in setup or client.starved:
+                ran.unrun = f"cell {name} did not end in {seconds:.3g} s; was this computer busy?"
 
 
 async def _guard(client, index: int, ear: Ear, ran: Ran) -> None:
@@ -201,8 +216,9 @@ async def _guard(client, index: int, ear: Ear, ran: Ran) -> None:
 
 
 def _why(error: Exception) -> str:
-    if type(error).__name__ == "DeadKernelError":
-        return "the kernel ended"
+    known = {"DeadKernelError": "the kernel ended", "NoAnswer": "the kernel did not answer"}
+    if why := known.get(type(error).__name__):
+        return why
     return f"the kernel's messages made no sense ({type(error).__name__})"
 
 

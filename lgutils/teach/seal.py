@@ -110,6 +110,8 @@ def _cut_messages(session, limit: int) -> None:
         if isinstance(value, str) and len(value) > limit:
             Stream.told(f"A cell gave more than {limit / 1e6:g} MB at once; the rest was dropped.")
             return value[:1000] + " ... (cut)"
+        if isinstance(value, str):  # half of a character, which no message can hold
+            return value.encode("utf-8", "replace").decode()
         if isinstance(value, dict):
             return {key: cut(each) for key, each in value.items()}
         return [cut(each) for each in value] if isinstance(value, list) else value

@@ -42,7 +42,7 @@ def table(found: Iterable[Row]) -> str:
     """The rows as lines of text: student, points, what is to look at by hand, flags."""
     lines = [("assignment", "student", "points", "by hand", "flags")]
     lines += [
-        (row.assignment, row.student, _points(row),
+        (row.assignment, row.student, points(row),
          _waiting(row), "; ".join(row.record.flags) or "-")
         for row in found
     ]  # fmt: skip
@@ -52,7 +52,8 @@ def table(found: Iterable[Row]) -> str:
     )
 
 
-def _points(row: Row) -> str:
+def points(row: Row) -> str:
+    """The points of a submission in words, or that it was not run."""
     if row.record.unrun:
         return "not run"
     told = f"{row.total:g} of {row.maximum:g}"

@@ -53,6 +53,7 @@ TEXTS = {
     "heading named as a task": "# double\n\n3 points",
     "ends the block early": f"<script>\u2028```\x0b```\r```\n<script>{HIT}</script>",
     "deep": ">" * 9000 + f"<script>{HIT}</script>",
+    "ticks": "`" * 300_000,
     "long": f"<script>{HIT}</script>" * 20_000,
 }
 HARMLESS = ("slash", "unclosed", "hidden", "language", "formula with entities", "formula with HTML")

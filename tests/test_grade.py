@@ -241,6 +241,86 @@ def notebooks(master: Path, elsewhere: Path) -> dict:
     }  # fmt: skip
 
 
+EQUAL = """class Equal:
+    def __eq__(self, other):
+        return True
+
+    def __radd__(self, other):
+        return self
+
+
+def double(x):
+    return Equal()
+"""
+FRAME = """def double(x):
+    import linecache, re, sys
+
+    lines = "".join(linecache.getlines(sys._getframe(1).f_code.co_filename))
+    told = re.search(rf"double\\({'START' if x == 3 else x}\\) == (\\d+)", lines)
+    return int(told[1]) if told else 2
+"""
+SEND = """session = get_ipython().kernel.session
+true = session.send
+
+
+def send(stream, kind, content=None, *args, **kwargs):
+    if isinstance(content, dict) and content.get("status") == "error" and "guard" not in str(content):
+        content = {"status": "ok", "execution_count": 1, "user_expressions": {}, "payload": []}
+    return None if kind == "error" else true(stream, kind, content, *args, **kwargs)
+
+
+session.send = send
+"""
+EXECUTE = """kernel = get_ipython().kernel
+do = kernel.do_execute
+
+
+async def do_execute(code, *args, **kwargs):
+    if "guard" in code:
+        return await do(code, *args, **kwargs)
+    return {"status": "ok", "execution_count": 1, "user_expressions": {}, "payload": []}
+
+
+kernel.do_execute = do_execute
+"""
+NODES = """import ast
+shell = type(get_ipython())
+run = shell.run_ast_nodes
+
+
+async def nodes(self, found, *args, **kwargs):
+    kept = [n for n in found if not isinstance(n, ast.Assert) or "guard" in ast.unparse(n)]
+    return await run(self, kept, *args, **kwargs)
+
+
+shell.run_ast_nodes = nodes
+"""
+CTYPES = """import ctypes
+lib, text = ctypes.CDLL(None), ctypes.create_string_buffer(9000)
+print(lib.read(lib.open({path!r}.encode(), 0), text, 9000), text.value.decode())
+"""
+UNSEEN = {  # cheat: how docs/grading.md names it
+    "equal to everything": "equals everything",
+    "reads the frame": "look at its caller's source",
+    "session.send": "`session.send`",
+    "do_execute": "`do_execute`",
+    "run_ast_nodes": "`run_ast_nodes`",
+    "ctypes": "`ctypes`",
+}
+
+
+def unseen(master: Path) -> dict:
+    wrong = "def double(x):\n    return 7\n"
+    return {
+        "equal to everything": handed_in(double=EQUAL),
+        "reads the frame": handed_in(double=FRAME),
+        "session.send": handed_in(SEND, double=wrong),
+        "do_execute": handed_in(EXECUTE, double=wrong),
+        "run_ast_nodes": handed_in(NODES, double=wrong),
+        "ctypes": handed_in(CTYPES.format(path=str(master))),
+    }
+
+
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory) -> Path:
     """The temporary folder in which the kernels' own folders are made."""
@@ -252,7 +332,7 @@ def graded(master, kernels, tmp_path_factory) -> dict[str, grade.Graded]:
     """Everything above and some files that are no notebooks, graded two at a time."""
     folder = tmp_path_factory.mktemp("handed in")
     (folder / "link.ipynb").symlink_to(master)
-    for name, book in notebooks(master, folder).items():
+    for name, book in {**notebooks(master, folder), **unseen(master)}.items():
         (folder / f"{name}.ipynb").write_text(json.dumps(book))
     for name, text in {
         "not JSON": "{", "empty": "", "a list": "[1, 2]", "odd cells": '{"cells": [1, {"source": 5}, {}]}',
@@ -426,6 +506,18 @@ def test_programs_forks_and_files_outside_are_refused_and_flagged_but_cost_nothi
     assert "This notebook may" in said(graded, name)
     assert graded[name].points == ALL
     assert not graded[name].suspect
+
+
+@pytest.mark.xfail(strict=True, reason="neither refused nor noticed, as docs/grading.md says")
+@pytest.mark.parametrize("name", UNSEEN)
+def test_a_cheat_that_the_guide_admits_is_noticed(graded, name):
+    assert graded[name].flags or graded[name].points != ALL
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_the_guide_admits_what_is_neither_refused_nor_noticed(name):
+    guide = (Path(__file__).parents[1] / "docs" / "grading.md").read_text(encoding="utf-8")
+    assert UNSEEN[name] in guide.split("## What is neither refused nor noticed")[1]
 
 
 def test_sockets_within_this_computer_are_allowed(graded):

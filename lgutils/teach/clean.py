@@ -50,8 +50,8 @@ def text(given: object) -> str:
 def picture(kind: str, data: object) -> str | None:
     """A PNG or JPEG in base64 without anything else in it; None for everything that is none."""
     try:
-        raw = base64.b64decode("".join(text(data).split()), validate=True)
-    except (binascii.Error, ValueError):
+        raw = base64.b64decode("".join("".join(data).split()), validate=True)
+    except (binascii.Error, ValueError, TypeError):
         return None
     return base64.b64encode(raw).decode() if raw.startswith(PICTURES[kind]) else None
 
@@ -86,9 +86,9 @@ def markdown(
     for tried in (source, OPENING.sub("< ", source)):
         if len(source) <= LONGEST and _harmless(tried, attached, names):
             return tried
-    fence = max([*re.findall("`+", source), "``"], key=len) + "`"
-    typed = "\n".join(source.splitlines())  # other ends of lines could end the block early
-    return f"{fence}\n{typed[:CUT]}\n{fence}"
+    typed = "\n".join(source[:CUT].splitlines())  # other ends of lines could end the block early
+    fence = max([*re.findall("`+", typed), "``"], key=len) + "`"
+    return f"{fence}\n{typed}\n{fence}"
 
 
 def _harmless(source: str, attached: Mapping, names: Collection[str]) -> bool:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from copy import deepcopy
 from pathlib import Path
 

@@ -134,6 +134,47 @@ def test_pictures_have_many_sizes(birds):
     assert data.load("folder:birds@16").images.shape == (73, 3, 16, 16)
 
 
+def test_a_class_folder_is_a_link_with_a_name_of_spaces_and_greek(birds, tmp_path):
+    shutil.move(birds / "a", tmp_path / "elsewhere")
+    (birds / "\u03b1 \u03b2").symlink_to(tmp_path / "elsewhere")
+    found = data.load("folder:birds")
+    assert (found.classes[-1], len(found.labels)) == ("\u03b1 \u03b2", 72)
+
+
+def test_a_photo_is_turned_by_its_camera(birds):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    pixels = np.zeros((9, 9, 3), np.uint8)
+    pixels[0] = 255
+    Image.fromarray(pixels).save(birds / "a" / "00.png", exif=tags)
+    assert (data.load("folder:birds").images[0, 0, :, -1] == 255).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1"])
+def test_a_picture_was_not_fetched_whole(birds, content, capsys):
+    for i in range(100):
+        save(birds / "b" / f"more{i}.png", 1000 + i)
+    (birds / "a" / "00.png").write_bytes(content)
+    assert data.load("folder:birds").skipped == ("a/00.png",)
+    assert "1 of 172 pictures of folder:birds cannot be read: a/00.png" in capsys.readouterr().err
+
+
+def test_a_pipe_lies_among_the_pictures(birds):
+    os.mkfifo(birds / "a" / "pipe.png")
+    with pytest.raises(UserError, match=r"1 of 73 pictures .* cannot be read: a/pipe.png"):
+        data.load("folder:birds")
+
+
+def test_train_and_test_hold_the_same_classes(birds):
+    for part in ("train", "val", "test"):
+        shutil.copytree(birds, birds.parent / "parts" / part)
+    with pytest.raises(
+        UserError, match=r"is in more than one of its parts, but .* Name one part alone"
+    ):
+        data.load("folder:parts")
+    assert len(data.load("folder:parts/train").classes) == 6
+
+
 # --- devices --------------------------------------------------------------------------------------
 
 
@@ -206,7 +247,9 @@ def renamed(state, change=lambda name: f"net.{name.replace('features', 'body')}"
     return {change(name): tensor for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize("name", ["model_best.pth.tar", "last.ckpt", "weights", "w.PTH", "w.bin"])
+@pytest.mark.parametrize(
+    "name", ["model_best.pth.tar", "last.ckpt", "weights", "w.PTH", "w.safetensors"]
+)
 def test_weights_have_another_ending(state, name):
     torch.save(state, name)
     assert equal(adopted(name), state)
@@ -304,6 +347,66 @@ def test_weights_are_half_precision(state):
     found = adopted("w.pth").model
     assert {p.dtype for p in found.parameters()} == {torch.float32}
     torch.testing.assert_close(found.head.fc.weight, state["head.fc.weight"], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "it is a pointer of git LFS: fetch the file",
+        ),
+        (b"<!DOCTYPE html>", "it is a web page: fetch the file itself"),
+        (b'{"metadata": {}, "weight_map": {}}', "it is JSON: name the file of weights"),
+        (b"\x89HDF\r\n\x1a\n", "it is HDF5, of another framework"),
+        (b"", "EOFError"),
+    ],
+)
+def test_the_file_is_no_weights(content, told):
+    Path("w.safetensors").write_bytes(content)
+    with pytest.raises(
+        UserError, match=rf"w.safetensors holds no weights .* \({told}.*\)\. Save the"
+    ):
+        adopted("w.safetensors")
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_the_download_was_cut(state, save):
+    save(state, "w.pth")
+    Path("w.pth").write_bytes(Path("w.pth").read_bytes()[:-500])
+    with pytest.raises(UserError, match=r"w.pth holds no weights that can be read"):
+        adopted("w.pth")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_the_model_was_wrapped_when_it_was_saved(state, prefix):
+    torch.save({"model": {f"{prefix}{name}": t for name, t in state.items()}}, "w.pth")
+    assert equal(adopted("w.pth"), state)
+
+
+def test_the_head_has_the_classes_of_the_user(state):
+    torch.save(state, "w.pth")
+    assert len(adopted("w.pth").card.classes) == 7
+
+
+def test_the_number_of_classes_is_set(state):
+    torch.save(state, "w.pth")
+    with pytest.raises(UserError, match="--set num_classes is not possible"):
+        shell("accumulate", "--arch", VGG[0], "--weights", "w.pth", "--set", "num_classes=7")
+
+
+def test_the_architecture_is_another(state):
+    torch.save(state, "w.pth")
+    config = AncestryConfig.custom("resnet18", weights="w.pth", dataset="digits")
+    with pytest.raises(
+        UserError, match=r"w.pth does not fit 'resnet18': it lacks .* Check architecture"
+    ):
+        accumulate(config)
+
+
+def test_the_architecture_is_misspelt():
+    with pytest.raises(UserError, match="Nearest: 'efficientnet_lite0'"):
+        accumulate(AncestryConfig.custom("efficientnet_light0", dataset="glyphs"))
 
 
 # --- tensors that are used twice ------------------------------------------------------------------
@@ -470,6 +573,11 @@ def test_an_ancestor_is_condensed_on_a_dataset_without_open_world_classes(of_dig
         UserError, match=r"'digits' has no open-world classes .*--open-world glyphs"
     ):
         shell("condense", "a.safetensors")
+
+
+def test_layers_are_named_and_an_open_world_too(of_digits):
+    with pytest.raises(UserError, match="Leave one of them out"):
+        shell("condense", "a.safetensors", "--layers", "features.4", "--open-world", "glyphs")
 
 
 @pytest.mark.parametrize(("world", "name"), [("glyphs", "glyphs"), ("glyphs@40", "glyphs@40")])

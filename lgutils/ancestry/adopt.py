@@ -52,7 +52,7 @@ def adopt(config: AncestryConfig) -> Ancestor:
     wanted, heads = probe.state_dict(), _heads(probe)
     found = _from_timm(config) if config.weights == "timm" else _from_file(config)
     told: list[str] = []
-    if config.match == "order":
+    if config.match == "order" and found.tensors.keys() - wanted.keys():
         found = _renamed(found, wanted, heads, config)
         told.append(f"its {len(found.tensors)} tensors were matched by order, not by name")
     tensors, more = completed(_converted(probe, config, found.tensors), wanted)
@@ -251,7 +251,7 @@ def _twins(config: AncestryConfig, probe: nn.Module, found: Weights) -> Iterator
         try:
             with torch.device("meta"):
                 twin = models.create(other, PROBED, **config.arch_kwargs)
-        except UserError:
+        except Exception:  # with these arguments it cannot be built: no twin
             continue
         state = twin.state_dict()
         if [(k, t.shape) for k, t in state.items()] == [(k, t.shape) for k, t in wanted.items()]:

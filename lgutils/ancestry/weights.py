@@ -3,6 +3,7 @@
 import argparse
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,13 @@ from lgutils import files, reading
 from lgutils.errors import UserError
 from lgutils.reading import Finite, Positive
 
+# What a fetched file may be instead; none of them begins as weights do.
+INSTEAD = {
+    b"version https://git-lfs": "it is a pointer of git LFS: fetch the file itself",
+    b"<": "it is a web page: fetch the file itself",
+    b"{": "it is JSON: name the file of weights",
+    b"\x89HDF": "it is HDF5, of another framework",
+}
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 COUNT = "num_batches_tracked"
 KINDS = {
@@ -125,17 +133,22 @@ def _opened(path: Path) -> tuple[object, bool]:
         with zipfile.ZipFile(path) as archive:
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise ValueError("a packed archive, which torch does not write")
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(path, weights_only=True, map_location="cpu"), True
+    # By a handle: torch goes by the ending of a name.
+    with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as handle:
+        return torch.load(handle, weights_only=True, map_location="cpu"), True
 
 
 def _why(path: Path, error: Exception) -> str:
-    try:
+    with suppress(OSError), path.open("rb") as handle:
+        head = handle.read(32)
+        for start, what in INSTEAD.items():
+            if head.startswith(start) and head[8:9] != b"{":
+                return what
+    with suppress(Exception):  # no archive of torch's
         asked = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # no archive of torch's
-        asked = set()
-    asked -= {"argparse.Namespace"}
-    return f"it asks for {min(asked)}" if asked else type(error).__name__
+        if asked := asked - {"argparse.Namespace"}:
+            return f"it asks for {min(asked)}"
+    return type(error).__name__
 
 
 # --- which is which -------------------------------------------------------------------------------

@@ -205,6 +205,8 @@ def condense(
     from lgutils.ancestry import Ancestor
     from lgutils.condense import CondenseConfig
 
+    if layers is not None and open_world is not None:
+        raise UserError("--layers takes no scores, so no --open-world. Leave one of them out.")
     look_in(data_dir)
     train.device(device)
     if criterion not in module.CRITERIA:
@@ -219,7 +221,7 @@ def condense(
         travels = recipe.travels if layers == "recipe" else learngene.TRAVEL
         gene = learngene.extract(source, chosen, travels=travels)
     else:
-        world = source.sized(open_world) if open_world else source.card.dataset
+        world = source.card.dataset if open_world is None else source.sized(open_world)
         config = CondenseConfig.preset(source.card.family, scale, protocol, dataset=world)
         if iterations:
             config = replace(config, iterations=iterations)

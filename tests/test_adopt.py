@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from dataclasses import asdict, replace
 
 import pytest
@@ -396,6 +397,34 @@ def test_a_damaged_file_is_refused(name, tmp_path):
 def test_what_is_no_state_dict_is_refused(tmp_path):
     with pytest.raises(UserError, match="'epoch' is not a tensor"):
         adopt(stored({"epoch": 3, "teacher": {}}, tmp_path / "w.pth"))
+
+
+ODD = {
+    "sparse": (lambda t: t.to_sparse(), "'head.weight' is not a tensor of numbers"),
+    "on no device": (lambda t: t.to("meta"), "'head.weight' is not a tensor of numbers"),
+    "a number": (lambda t: torch.tensor(1.0), r"a head 'head.weight' of \(\), so without outputs"),
+    "no rows": (lambda t: t[:0], r"a head 'head.weight' of \(0, 24\), so without outputs"),
+    "yes and no": (lambda t: t > 0, r"'head.weight' holds torch.bool, expected is torch.float32"),
+    "whole": (lambda t: t.long(), r"'head.weight' holds torch.int64, expected is torch.float32"),
+    "complex": (lambda t: t + 0j, r"'head.weight' has the type torch.complex64, which no model"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, about sparse tensors
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_tensors_are_refused(kind, tmp_path):
+    change, told = ODD[kind]
+    tensors = weights(*VIT)
+    tensors["head.weight"] = change(tensors["head.weight"])
+    with pytest.raises(UserError, match=told):
+        adopt(stored(tensors, tmp_path / "w.pth"))
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", bytes(10**6))
+    with pytest.raises(UserError, match="a packed archive, which torch does not write"):
+        adopt(AncestryConfig("custom", *VIT, weights=str(tmp_path / "w.pth")))
 
 
 @pytest.mark.parametrize("name", ["timmm", "nowhere.pth", "weights.onnx"])

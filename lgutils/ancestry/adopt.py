@@ -177,7 +177,10 @@ def _outputs(
             f"{_origin(config)} has {present[0]!r} of a head, but not its weight {last!r}. Remove what is "
             "left of the head, or check architecture and arguments."
         )
-    return len(tensors[last])
+    shape = tuple(tensors[last].shape)
+    if not shape or not shape[0]:
+        raise UserError(f"{_origin(config)} has a head {last!r} of {shape}, so without outputs.")
+    return shape[0]
 
 
 def _check(
@@ -194,6 +197,9 @@ def _check(
         here, there = tuple(tensors[name].shape), tuple(tensor.shape)
         if here != there:
             raise UserError(f"{what} {name!r} is {here}, expected is {there}.")
+        given, kind = tensors[name].dtype, tensor.dtype
+        if given.is_floating_point != kind.is_floating_point and not given.is_complex:
+            raise UserError(f"{what} {name!r} holds {given}, expected is {kind}.")
     if foreign:
         raise UserError(f"{what} {foreign!r} is foreign to it. {advice}")
     if wrong := files.unsound(tensors):

@@ -97,8 +97,10 @@ class Weights:
             found = clean_state_dict({str(name): value for name, value in inner.items()})
         if not isinstance(found, dict) or not found:
             raise UserError(f"{path.name} is no state dict: it holds no tensors by name.")
-        if strange := [k for k, t in found.items() if not isinstance(t, Tensor)]:
-            raise UserError(f"{path.name} is no state dict: {strange[0]!r} is not a tensor.")
+        if strange := [name for name, value in found.items() if not _dense(value)]:
+            raise UserError(
+                f"{path.name} is no state dict: {strange[0]!r} is not a tensor of numbers."
+            )
         weights = cls(found, ordered)
         if isinstance(arch, str):
             weights = replace(weights, arch=arch, said=path.name)
@@ -118,6 +120,13 @@ class Weights:
             classes=told.num_classes if outer.num_classes is None else outer.num_classes,
             mean=told.mean or outer.mean, std=told.std or outer.std,
         )  # fmt: skip
+
+
+def _dense(value: object) -> bool:
+    """Whether it is a tensor whose numbers are all there: neither sparse nor on the device meta."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _opened(path: Path) -> tuple[object, bool]:
@@ -148,7 +157,7 @@ def _why(path: Path, error: Exception) -> str:
         asked = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         if asked := asked - {"argparse.Namespace"}:
             return f"it asks for {min(asked)}"
-    return type(error).__name__
+    return str(error) if type(error) is ValueError else type(error).__name__
 
 
 # --- which is which -------------------------------------------------------------------------------
@@ -198,21 +207,28 @@ def in_order(
         UserError: they do not fit; the first misfit is named.
     """
     given = weights.tensors
-    rest = [[name for name in names if name not in others]
-            for names, others in ((given, wanted), (wanted, given))]  # fmt: skip
     try:
         if weights.ordered:
             return _paired(given, given, wanted, wanted, is_head)
         raise UserError("a safetensors file sorts its tensors by name")
     except UserError as error:
-        looks = [(_kind(name), given[name].shape) for name in rest[0]]
-        if not rest[0] or len(set(looks)) < len(looks):
-            raise UserError(f"it does not fit in order ({error})") from error
-    # Each of the rest is the only one of its look: sorted alike, they meet.
-    both = [sorted(names, key=lambda n: (_kind(n), tensors[n].shape[1:], tensors[n].shape))
-            for names, tensors in zip(rest, (given, wanted), strict=True)]  # fmt: skip
+        with suppress(UserError):
+            return _by_look(given, wanted, is_head)
+        raise UserError(f"it does not fit in order ({error})") from error
+
+
+def _by_look(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], is_head: Callable[[str], bool]
+) -> dict[str, str]:
+    """Pair by names, and what is left by shape and kind, if no two of it look alike."""
+    old = [name for name in given if name not in wanted]
+    new = [name for name in wanted if name not in given]
+    if len({(_kind(name), given[name].shape) for name in old}) < len(old):
+        raise UserError("two tensors look alike")
+    old.sort(key=lambda name: (_kind(name), given[name].shape))
+    new.sort(key=lambda name: (_kind(name), wanted[name].shape))
     same = {name: name for name in given if name in wanted}
-    return same | _paired(both[0], given, both[1], wanted, is_head)
+    return same | _paired(old, given, new, wanted, is_head)
 
 
 def _paired(

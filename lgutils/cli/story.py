@@ -117,6 +117,7 @@ def accumulate(
     from lgutils.data import Normalize, split
 
     look_in(data_dir)
+    train.device(device)
     if (family is None) == (arch is None):
         raise UserError("Name a family (cnn, vit, a recipe) or an --arch, one of the two.")
     if (mean is None) != (std is None):

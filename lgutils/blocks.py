@@ -17,8 +17,9 @@ from timm.layers import to_2tuple
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from lgutils.checks import Names, Whole, checked
 from lgutils.errors import UserError, unknown
-from lgutils.reading import Count
+from lgutils.models import check_module
 
 ROLES = ("stem", "position", "block", "norm", "head")
 
@@ -30,7 +31,7 @@ class Layer:
     name: str  # module path, e.g. "blocks.3", "layer1.0"; or "stem", "position"
     role: str  # one of ROLES
     tensors: tuple[str, ...]  # state_dict keys (parameters and persistent buffers), in order
-    num_params: Count  # parameter scalars, buffers not counted
+    num_params: Whole  # parameter scalars, buffers not counted
     tap: str | None  # module whose forward output is this layer's output; None if there is none
 
 
@@ -38,6 +39,7 @@ class _Tree:
     """The module tree of a model, and the timm groups that each module's parameters belong to."""
 
     def __init__(self, model: nn.Module):
+        _check_classifier(model)
         self.model = model
         self.modules = dict(model.named_modules(remove_duplicate=False))
         first: dict[
@@ -84,6 +86,20 @@ class _Tree:
         if isinstance(module, nn.Sequential):  # one with a bare conv or norm in it is a layer
             return all(map(self.children, children))
         return isinstance(module, nn.ModuleList | nn.ModuleDict)
+
+
+def _check_classifier(model: nn.Module) -> None:
+    """Refuse what is no timm classifier, or one inside another module."""
+    check_module(model)
+    name = type(model).__name__
+    for inner in ("_orig_mod", "module"):  # of torch.compile and DataParallel
+        if isinstance(model._modules.get(inner), nn.Module):
+            raise UserError(f"The model is inside a {name}. Pass its .{inner}.")
+    if not hasattr(model, "get_classifier"):
+        raise UserError(
+            f"The model ({name}) has no get_classifier, by which timm's models tell their head. Pass a "
+            "classifier of timm, such as models.create gives."
+        )
 
 
 def _above(key: str) -> list[str]:
@@ -245,6 +261,7 @@ def tapped(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]
     Raises:
         UserError: unknown layer, or one without an output.
     """
+    names = checked("names", list(names) if not isinstance(names, str) else names, Names)
     every, outputs, hooks = layers(model), {}, []
     try:
         for layer in [find(every, name) for name in names]:

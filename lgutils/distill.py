@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from lgutils import models
 from lgutils.ancestry import Ancestor
+from lgutils.checks import NotNegative, Positive, expect, typed
 from lgutils.errors import UserError
 from lgutils.train import Fitted
 
@@ -32,15 +33,11 @@ class DistillConfig:
         weight: of the imitation against the labels. Not negative; 0 is plain training.
     """
 
-    temperature: float = 4.0
-    weight: float = 1.0
+    temperature: Positive = 4.0
+    weight: NotNegative = 1.0
 
     def __post_init__(self):
-        if not (0 < self.temperature < float("inf") and 0 <= self.weight < float("inf")):
-            raise UserError(
-                f"temperature {self.temperature} must be positive and weight {self.weight} must not "
-                "be negative."
-            )
+        typed(self)
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,7 @@ def divergence(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
 
 def _head(model: nn.Module, who: str) -> nn.Linear:
     """The linear classifier of a timm model: what is auxiliary needs its width."""
+    models.check_module(model)
     timms = all(hasattr(model, name) for name in ("forward_features", "forward_head"))
     head = model.get_classifier() if timms and hasattr(model, "get_classifier") else None
     if not isinstance(head, nn.Linear):
@@ -179,6 +177,8 @@ def distilling(
         UserError: student or ancestor has no linear classifier.
     Source: arXiv 1503.02531; see the module's text for what differs.
     """
+    expect(ancestor, Ancestor, "ancestor", "Take what ancestry.accumulate gives, not its model.")
+    expect(config, DistillConfig, "config", "Make one: DistillConfig(temperature=4.0).")
     width = _head(student, "student").in_features
     classes = _head(ancestor.model, "ancestor").out_features
     with torch.random.fork_rng(devices=[]):

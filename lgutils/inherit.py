@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lgutils import blocks, learngene, models
 from lgutils.ancestry import Ancestor
 from lgutils.blocks import Layer
+from lgutils.checks import expect
 from lgutils.data import Normalize
 from lgutils.errors import UserError, unknown
 from lgutils.learngene import Learngene
@@ -137,6 +138,7 @@ def inherit(
         UserError: a layer that does not fit (names the layer and both shapes), unknown architecture.
     Source: arXiv 2305.02279, inheriting. There the positions are written by hand for each architecture.
     """
+    expect(gene, Learngene, "gene", "Take what learngene.extract or Learngene.load gives.")
     if arch is None or arch == gene.arch:
         arch, kwargs = gene.arch, {**gene.arch_kwargs, **kwargs}
     model = models.create(arch, num_classes, seed=seed, **kwargs)
@@ -333,6 +335,8 @@ def source(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    expect(ancestor, Ancestor, "ancestor", "Take what ancestry.accumulate gives, not its model.")
+    expect(gene, Learngene, "gene", "Take what learngene.extract or Learngene.load gives.")
     fits = room(ancestor, arch, **kwargs) if method in CONTROLS else _always
     return METHODS[method](ancestor, gene, seed, fits)
 

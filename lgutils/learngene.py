@@ -21,11 +21,13 @@ import lgutils
 from lgutils import blocks, files, models, reading
 from lgutils.ancestry import Ancestor, AncestryCard, shipped_path
 from lgutils.blocks import Layer
+from lgutils.checks import Names, checked, expect, once, plain
 from lgutils.condense.criteria import Scores
 from lgutils.data import Normalize
 from lgutils.errors import UserError
 from lgutils.reading import Count, Name, Share
 
+Roles = Annotated[tuple[str, ...], Meta(description="must be a tuple of roles, such as ('stem',)")]
 TRAVEL = ("stem", "position")  # roles that go with the chosen blocks unless told otherwise
 
 
@@ -224,10 +226,21 @@ def choose(scores: Scores, sizes: Sequence[int], budget: int | float) -> tuple[s
         sizes: parameters of each of these blocks.
         budget: a number of layers (int), or a share of all the blocks' parameters (float in (0, 1]);
             with a share, layers are taken by score as long as they fit.
+    Raises:
+        UserError: sizes of other layers, or a budget that is neither, or that no layer fits into.
     """
+    expect(scores, Scores, "scores", "Take what condense.score gives.")
+    budget = plain(budget)
+    if type(budget) not in (int, float):
+        raise UserError(
+            f"The budget {budget!r} was given; a number of layers such as 3, or a share of the parameters such "
+            "as 0.25, is expected."
+        )
+    if len(sizes) != len(scores.layers):
+        raise UserError(f"{len(sizes)} sizes were given for scores of {len(scores.layers)} layers.")
     compared = np.flatnonzero(np.isfinite(scores.mean))
     order = compared[np.argsort(-scores.mean[compared], kind="stable")]
-    if isinstance(budget, int | np.integer):
+    if isinstance(budget, int):
         if not 1 <= budget <= len(order):
             raise UserError(
                 f"A budget of {budget} layers was given; 1 to {len(order)} are there to choose from."
@@ -258,6 +271,7 @@ def agreement(scores: Scores, k: int) -> dict[str, float]:
         "kendall tau": mean over pairs of seeds, -1 to 1; "jaccard": mean overlap of the top k, 0 to 1.
         NaN for a single seed.
     """
+    k = checked("k", k, int)
     if not 1 <= k <= len(scores.layers):
         raise UserError(f"A top set of {k} layers was given; 1 to {len(scores.layers)} are there.")
     pairs = list(combinations(scores.runs, 2))
@@ -281,13 +295,17 @@ def extract(
 
     Args:
         ancestor: not modified.
-        names: blocks of the ancestor, by name, in any order.
+        names: blocks of the ancestor, by name, in any order; () for what travels alone.
         travels: other roles that come along: "stem", "position", "norm". Blocks without the stem they
             grew up with were worth nothing in our trials, so stem and position are on by default.
         scores: kept in the learngene as its provenance.
     Raises:
-        UserError: unknown layer name (with the nearest ones) or a role that cannot travel.
+        UserError: unknown layer name (with the nearest ones), one that is given twice, or
+            a role that cannot travel.
     """
+    expect(ancestor, Ancestor, "ancestor", "Take what ancestry.accumulate gives, not its model.")
+    names, travels = checked("names", names, Names), checked("travels", travels, Roles)
+    once("names", names)
     every = blocks.layers(ancestor.model)
     found = [blocks.find(every, name) for name in names]
     if heads := [layer.name for layer in found if layer.role == "head"]:
@@ -332,6 +350,8 @@ def extract(
 
 def condense_to(ancestor: Ancestor, scores: Scores, budget: int | float, **options) -> Learngene:
     """Choose by score within a budget, then extract: scores -> learngene in one call."""
+    expect(ancestor, Ancestor, "ancestor", "Take what ancestry.accumulate gives, not its model.")
+    expect(scores, Scores, "scores", "Take what condense.score gives.")
     sizes = {layer.name: layer.num_params for layer in blocks.layers(ancestor.model)}
     if strange := [name for name in scores.layers if name not in sizes]:
         raise UserError(

@@ -7,8 +7,8 @@ name is just as good.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +21,7 @@ from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
 from torch import Tensor, nn
 
 from lgutils import reading
+from lgutils.checks import Count, Seed, checked, expect, plain
 from lgutils.errors import UserError, unknown
 
 VGG_STAGES = (1, 2, 2, 2)
@@ -228,6 +229,10 @@ FORBIDDEN = {
     "checkpoint_path",
     "cache_dir",
 }
+SIZES = {
+    "depth", "depths", "embed_dim", "embed_dims", "hidden", "img_size", "in_chans", "num_heads", "patch_size",
+    "stages", "widths",
+}  # fmt: skip
 OWN = {
     "arch": "named beside the arguments",
     "num_classes": "set by the task",
@@ -249,6 +254,12 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
         raise UserError(f"{min(bad)!r} is not accepted: models start from random weights here.")
     if bad := OWN.keys() & kwargs.keys():
         raise UserError(f"{min(bad)} is {OWN[min(bad)]}; leave it out.")
+    for name in SIZES & kwargs.keys():
+        value = kwargs[name]
+        parts = value if isinstance(value, list | tuple) else (value,)
+        numbers = [part for part in parts if isinstance(part, int | float)]
+        if isinstance(value, str | bool) or any(part <= 0 for part in numbers):
+            raise UserError(f"{name} {value!r} was given, but sizes are positive numbers.")
     for name, value in kwargs.items():
         if (largest := _largest(value)) > LARGEST:
             raise UserError(f"{name} {largest} is not built: sizes up to {LARGEST} are.")
@@ -305,6 +316,83 @@ def filled(
     return model
 
 
+def check_module(model: Any) -> None:
+    """Refuse what is not a torch.nn.Module; a `UserError` points to the `.model` of what has one."""
+    if not isinstance(model, nn.Module):
+        has_one = isinstance(getattr(model, "model", None), nn.Module)
+        raise UserError(
+            f"The model given is of type {type(model).__name__}. "
+            + (
+                "Pass its .model."
+                if has_one
+                else "Pass a torch.nn.Module, such as models.create gives."
+            )
+        )
+
+
+def check_weights(model: Any, *, learns: bool = False) -> None:
+    """Refuse a model that cannot compute on float32 images, or learn from them.
+
+    Raises:
+        UserError: no module, no weights or only their shapes (meta), half precision, or, if it shall learn,
+            every weight is frozen.
+    """
+    check_module(model)
+    name, weights = type(model).__name__, list(model.parameters())
+    if not weights:
+        raise UserError(f"The model ({name}) has no weights. Pass one that has.")
+    if any(t.is_meta for t in (*weights, *model.buffers())):
+        raise UserError(
+            f"The model ({name}) is on the device 'meta', where weights have shapes but no values. Build it "
+            "anew on 'cpu'."
+        )
+    if short := [p.dtype for p in weights if p.dtype in (torch.float16, torch.bfloat16)]:
+        raise UserError(
+            f"The model ({name}) has weights of {str(short[0])[6:]}; float32 is expected. Pass model.float(); "
+            "precision= says how it computes."
+        )
+    if learns and not any(p.requires_grad for p in weights):
+        raise UserError(
+            f"The model ({name}) is frozen: no weight requires a gradient. Call "
+            "model.requires_grad_(True) for those that shall learn."
+        )
+
+
+@contextmanager
+def explained(model: nn.Module, shape: Sequence[int]) -> Iterator[None]:
+    """Where a pass of images fails in the block, look whether the model takes such images at all.
+
+    Args:
+        shape: (C, H, W) of the images.
+    Raises:
+        UserError: see `check_input`; other errors pass.
+    """
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (AssertionError, RuntimeError, ValueError):
+        check_input(model, shape)
+        raise
+
+
+def classes_of(answer: Any, images: Tensor) -> int:
+    """How many classes a model's answer tells apart.
+
+    Args:
+        answer: what the model gave for images (B, C, H, W).
+    Raises:
+        UserError: it is not (B, classes).
+    """
+    shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[0] != len(images):
+        raise UserError(
+            f"The model's answer to {len(images)} images is {shape}; logits (B, classes) are expected. Pass a "
+            "classifier."
+        )
+    return shape[1]
+
+
 def check_input(model: nn.Module, shape: Sequence[int]) -> None:
     """Pass one black image through a model, to see early whether it takes images of this shape.
 
@@ -314,6 +402,7 @@ def check_input(model: nn.Module, shape: Sequence[int]) -> None:
     Raises:
         UserError: it does not, with the reason that it gave.
     """
+    check_weights(model)
     modes = [(module, module.training) for module in model.modules()]
     weight = next(model.parameters())
     try:
@@ -346,7 +435,11 @@ def create(arch: str, num_classes: int, *, seed: int = 0, **kwargs) -> nn.Module
         UserError: unknown architecture (with the nearest names), arguments timm does not take, or one
             that `check_kwargs` refuses.
     """
+    kwargs = plain(kwargs)
     check_kwargs(kwargs)
+    expect(arch, str, "arch", "Name an architecture of timm, such as 'resnet18'.")
+    num_classes = checked("num_classes", num_classes, Count)
+    seed = checked("seed", seed, Seed)
     if not is_model(arch.split(".")[0]):
         raise unknown("architecture", arch, list_models())
     with torch.random.fork_rng(devices=[]):

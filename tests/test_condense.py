@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgutils import blocks, models
 from lgutils import condense as lc
+from lgutils.ancestry import Ancestor
 from lgutils.condense import norm
 from lgutils.condense.bilevel import SGD, gradients, hypergradient
 from lgutils.condense.matching import Matching, PairWeights, resized, standardised
@@ -379,7 +380,7 @@ def fake_ancestor(arch=CNN, seed=1):
     """An ancestry model that knows nothing; it only has to answer."""
     model = models.create(arch[0], 7, seed=seed, **arch[1]).eval()
     card = SimpleNamespace(normalize=Normalize((0.5,) * 3, (0.25,) * 3))
-    return SimpleNamespace(model=model, card=card)
+    return Ancestor(model, card)
 
 
 def open_world(n=90, seed=0):

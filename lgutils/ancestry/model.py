@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lgutils
 from lgutils import data, files, models, reading, recipes, train
+from lgutils.checks import Kwargs, Seed, typed
 from lgutils.data import Normalize
 from lgutils.errors import UserError, unknown
 from lgutils.reading import Amount, Count, Finite, Share
@@ -46,12 +47,12 @@ class AncestryConfig:
 
     family: str
     arch: str
-    arch_kwargs: dict[str, Any] = field(default_factory=dict)
+    arch_kwargs: Kwargs = field(default_factory=dict)
     dataset: str = "glyphs"
     size: str = "quick"
-    split_seed: int = 0
+    split_seed: Seed = 0
     fit: FitConfig = FitConfig()
-    seed: int = 0
+    seed: Seed = 0
     weights: str = ""
     match: str = "names"
     normalize: Normalize | None = None
@@ -63,6 +64,9 @@ class AncestryConfig:
             raise UserError(
                 "match and normalize belong to weights that exist. Leave them out, or give weights."
             )
+
+    def __post_init__(self):
+        typed(self)
 
     @property
     def key(self) -> str:

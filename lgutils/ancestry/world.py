@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lgutils import data, models
 from lgutils.ancestry import growing
 from lgutils.ancestry.model import AncestryConfig
+from lgutils.checks import Count, NotNegative, Seed, typed
 from lgutils.data import ImageSet, Normalize
 from lgutils.errors import UserError, unknown
 from lgutils.train import FitConfig
@@ -34,20 +35,18 @@ class LifeConfig:
     """
 
     method: str = "fine-tuning"
-    tasks: int = 8
-    order: int = 0
-    memory: int = 20
-    strength: float = 100.0
-    noise: float = 0.05
+    tasks: Count = 8
+    order: Seed = 0
+    memory: Count = 20
+    strength: NotNegative = 100.0
+    noise: NotNegative = 0.05
 
     def __post_init__(self):
+        typed(self)
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
-        if self.tasks < 2 or self.memory < 1 or min(self.strength, self.noise) < 0:
-            raise UserError(
-                f"tasks {self.tasks} must be 2 or more, memory {self.memory} 1 or more, strength "
-                f"{self.strength} and noise {self.noise} 0 or more."
-            )
+        if self.tasks < 2:
+            raise UserError(f"tasks {self.tasks} was given, but a life has 2 or more.")
 
     def key(self, config: AncestryConfig) -> str:
         """Hex digest of everything that decides the weights."""

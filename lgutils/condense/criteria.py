@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from lgutils import blocks, data, models
 from lgutils.ancestry import Ancestor, growing
 from lgutils.blocks import block_names
-from lgutils.condense.run import CondenseConfig, Condensed, Images, condense_seeds
-from lgutils.errors import unknown
+from lgutils.checks import Count, checked, expect
+from lgutils.condense.run import CondenseConfig, Condensed, Images, check, condense_seeds
+from lgutils.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Scores:
 
 def from_condensed(condensed: Sequence[Condensed]) -> Scores:
     """Score each ancestor layer by its largest mean lambda: its best partner in the small model."""
+    if not condensed:
+        raise UserError("Scores need at least one run of condensing; none was given.")
     tables = np.stack([c.matrix().double().numpy() for c in condensed])
     first, compared = condensed[0], ~np.isnan(tables[0]).all(1)
     compared &= np.array(first.layers) != "stem"  # which travels anyway
@@ -136,7 +139,7 @@ def gradient_stability(
         shares = []
         for number in range(5):
             task = data.Task(5, 20, seed * 100 + number)
-            x, y = task.draw(pool, tuple(range(classes))).train
+            x, y = task.draw(pool, tuple(range(classes)), max_test=0).train
             shares.append(_large_gradients(ancestor, layers, x, y, seed))
         runs_.append(1 - np.mean(shares, 0))
     return Scores("gradient stability", tuple(names), np.array(runs_))
@@ -197,4 +200,7 @@ def score(
     """Score an ancestor's blocks by the named criterion (see `CRITERIA`); unknown: `UserError`."""
     if criterion not in CRITERIA:
         raise unknown("criterion", criterion, CRITERIA)
+    check(ancestor, open_world)
+    expect(config, CondenseConfig, "config", "Make one, such as CondenseConfig.preset('cnn').")
+    runs = checked("runs", runs, Count)
     return CRITERIA[criterion](ancestor, open_world, config, runs, **options)

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import cos, isfinite, pi
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,15 +21,42 @@ from tqdm import tqdm
 
 from lgutils import blocks, data, files, machine, models, recipes, train
 from lgutils.ancestry import Ancestor
+from lgutils.checks import (
+    MOST,
+    Count,
+    Kwargs,
+    Names,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Whole,
+    checked,
+    expect,
+    once,
+    typed,
+)
 from lgutils.condense import norm
 from lgutils.condense.bilevel import MODES, SGD, Hypergradient, gradients, hypergradient
-from lgutils.condense.matching import Matching, PairWeights, Targets
+from lgutils.condense.matching import ADAPTERS, DISTANCES, Matching, PairWeights, Targets
 from lgutils.errors import UserError, unknown
 
 PROTOCOLS = ("clean", "paper")
 LATER = {"taps": None, "slots": None, "shift": 0, "flip": False, "rotate": 0.0}  # not in old keys
 Images = tuple[Tensor, Tensor]
 Meta = tuple[Tensor, Targets]
+Pairs = Annotated[
+    tuple[tuple[int, int], ...],
+    msgspec.Meta(description="must be a tuple of pairs (m, n) of layer numbers, or None for all"),
+]
+Batch = Annotated[
+    int, msgspec.Meta(ge=2, le=MOST, description="must be a whole number; 2 images are the least")
+]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    msgspec.Meta(min_length=1, description="must be whole numbers, such as (0, 1, 2) or range(3)"),
+]
+LEAST = 6  # images: "clean" sets every third aside, and a batch takes two
 
 
 @dataclass(frozen=True)
@@ -66,31 +94,37 @@ class CondenseConfig:
     """
 
     arch: str = "learngene_vgg"
-    arch_kwargs: dict[str, Any] = field(default_factory=dict)
-    pairs: tuple[tuple[int, int], ...] | None = None
+    arch_kwargs: Kwargs = field(default_factory=dict)
+    pairs: Pairs | None = None
     protocol: str = "clean"
-    iterations: int = 150
-    batch_size: int = 64
-    inner_steps: int = 2
-    gamma: float = 1.0
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    meta_lr: float = 5e-3
-    meta_weight_decay: float = 0.0
+    iterations: Count = 150
+    batch_size: Batch = 64
+    inner_steps: Whole = 2
+    gamma: NotNegative = 1.0
+    lr: Positive = 0.05
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 1e-4
+    meta_lr: Positive = 5e-3
+    meta_weight_decay: NotNegative = 0.0
     mode: str = "exact"
     weight: str = "relu6"
     distance: str = "l2"
     adapter: str = "conv"
-    keep: float = 0.25
-    seed: int = 0
-    taps: tuple[str, ...] | None = None
-    slots: tuple[str, ...] | None = None
-    shift: int = 0
+    keep: Share = 0.25
+    seed: Seed = 0
+    taps: Names | None = None
+    slots: Names | None = None
+    shift: Whole = 0
     flip: bool = False
-    rotate: float = 0.0
+    rotate: NotNegative = 0.0
 
     def __post_init__(self):
+        typed(self)
+        for name in ("taps", "slots"):
+            once(name, getattr(self, name) or ())
+        for name, legal in (("distance", DISTANCES), ("adapter", ADAPTERS)):
+            if (given := getattr(self, name)) not in legal:
+                raise unknown(name, given, legal)
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.mode not in MODES:
@@ -180,6 +214,7 @@ class Condenser:
         self, ancestor: Ancestor, training: Images, meta: Images, config: CondenseConfig,
         where: torch.device,
     ):  # fmt: skip
+        expect(config, CondenseConfig, "config", "Make one, such as CondenseConfig.preset('cnn').")
         models.check_kwargs(config.arch_kwargs)
         self.config, self.where = config, where
         self.clean = config.protocol == "clean"
@@ -377,6 +412,24 @@ class Condenser:
         )  # fmt: skip
 
 
+def check(ancestor: Ancestor, open_world: Images) -> None:
+    """Refuse what is no ancestor, and images of which nothing can be learned.
+
+    Raises:
+        UserError: images that are not (N, C, H, W) uint8 or fewer than 6, labels that are not (N,) int64
+            of two classes or more.
+    """
+    expect(ancestor, Ancestor, "ancestor", "Take what ancestry.accumulate gives, not its model.")
+    data.check_pair(open_world, "open_world")
+    images, labels = open_world
+    classes = len(labels.unique())
+    if classes < 2 or len(images) < LEAST:
+        raise UserError(
+            f"{len(images)} images of {classes} class{'es' * (classes != 1)} were given to condense on; at least "
+            f"{LEAST} images of two classes are needed."
+        )
+
+
 def condense(
     ancestor: Ancestor,
     open_world: Images,
@@ -398,7 +451,10 @@ def condense(
         keep: leave the checkpoint there, with the finished run in it.
     Returns:
         `Condensed`, with the trace of lambda and the trained pseudo-descendant.
+    Raises:
+        UserError: see `check`; a J that is no longer a number; a checkpoint of another run.
     """
+    check(ancestor, open_world)
     aside = torch.arange(len(open_world[1])) % 3 == 2
     parts = [tuple(t[rows] for t in open_world) for rows in (~aside, aside)]
     run = Condenser(ancestor, *parts, config, train.device(device_name))
@@ -427,7 +483,13 @@ def condense_seeds(
     """Repeat `condense` with other seeds, to see whether the choice is stable.
 
     With `checkpoint` each seed has a file of its own beside it, kept until all seeds are done.
+
+    Raises:
+        UserError: no seed, or one that stands there twice; see `condense`.
     """
+    expect(config, CondenseConfig, "config", "Make one, such as CondenseConfig.preset('cnn').")
+    seeds = checked("seeds", list(seeds) if isinstance(seeds, range) else seeds, Seeds)
+    once("seeds", seeds)
     given = options.pop("checkpoint", None)
     paths = {s: Path(f"{given}.{s}") if given else None for s in seeds}
     found = [

@@ -9,6 +9,7 @@ Behind `sources` stand `names` (how datasets are called), `archives` and `listin
 """
 
 from lgutils.data.batches import Batches, checksum, flipped, placed, rotated, shifted
+from lgutils.data.entry import check_images, check_labels, check_pair, check_range
 from lgutils.data.fetch import download
 from lgutils.data.names import DATASETS, NAMES, Dataset, folder
 from lgutils.data.pictures import Pictures, decoded
@@ -28,6 +29,10 @@ __all__ = [
     "Pictures",
     "Split",
     "Task",
+    "check_images",
+    "check_labels",
+    "check_pair",
+    "check_range",
     "checksum",
     "decoded",
     "describe",

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lgutils.checks import Count, NotNegative, Seed, Whole, typed
+from lgutils.data.entry import check_counts, check_images
 from lgutils.data.pictures import Pictures
 from lgutils.data.sets import Normalize
 from lgutils.errors import UserError
@@ -101,18 +103,16 @@ class Batches:
     images: Tensor | Pictures
     labels: Tensor
     normalize: Normalize
-    batch_size: int = 64
-    shift: int = 0
+    batch_size: Count = 64
+    shift: Whole = 0
     flip: bool = False
-    seed: int = 0
-    rotate: float = 0.0
+    seed: Seed = 0
+    rotate: NotNegative = 0.0
 
     def __post_init__(self):
-        if len(self.images) == 0 or len(self.images) != len(self.labels):
-            raise UserError(
-                f"{len(self.images)} images and {len(self.labels)} labels were given; one label "
-                "for each of at least one image is expected."
-            )
+        typed(self, "batch_size", "shift", "flip", "seed", "rotate")
+        check_images(self.images)
+        check_counts(self.images, self.labels)
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)

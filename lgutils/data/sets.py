@@ -1,14 +1,19 @@
 """Labelled images, the roles of their classes, and how bytes become the model's input."""
 
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from lgutils import files
+from lgutils.checks import Finite, Positive, once, plain, typed
+from lgutils.data.entry import check_counts, check_images, check_labels
 from lgutils.data.pictures import Pictures, decoded
 from lgutils.errors import UserError
 
@@ -24,6 +29,9 @@ class ImageSet:
         classes: class names.
         held_out: (N,) bool; held-out images are never trained on.
         skipped: files that were left out, since they cannot be read.
+
+    Raises:
+        UserError: images, labels or marks of another type, number or range.
     """
 
     name: str
@@ -33,8 +41,39 @@ class ImageSet:
     held_out: Tensor
     skipped: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        check_images(self.images)
+        check_labels(self.labels, len(self.classes))
+        check_counts(self.images, self.labels)
+        marks = self.held_out
+        if not isinstance(marks, Tensor) or (marks.dtype, len(marks)) != (
+            torch.bool,
+            len(self.labels),
+        ):
+            raise UserError(
+                f"held_out must be a bool tensor with one mark for each of {len(self.labels)} images."
+            )
+
+    def check_classes(self, classes: Sequence[int]) -> None:
+        """Refuse class ids that are not there, or that stand there twice."""
+        if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
+            raise UserError(
+                f"classes {classes!r} were given; class ids are expected, such as (0, 3)."
+            )
+        here = range(len(self.classes))
+        if bad := [c for c in classes if type(plain(c)) is not int or c not in here]:
+            raise UserError(
+                f"{self.name} has no class {bad[0]!r}: its classes are 0 to {here[-1]}."
+            )
+        once("The class", list(classes))
+
     def of(self, classes: tuple[int, ...], *, held_out: bool) -> tuple[Tensor | Pictures, Tensor]:
-        """Images of some classes, relabelled 0..len(classes)-1 in the order given."""
+        """Images of some classes, relabelled 0..len(classes)-1 in the order given.
+
+        Raises:
+            UserError: a class that is not there, or stands there twice.
+        """
+        self.check_classes(classes)
         lookup = torch.full((len(self.classes),), -1)
         lookup[list(classes)] = torch.arange(len(classes))
         labels = lookup[self.labels]
@@ -75,20 +114,24 @@ class Normalize:
         UserError: unequal numbers of both, one that is not finite, a deviation that is not above 0.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Annotated[tuple[Finite, ...], Meta(description="must be a tuple of one number a channel")]
+    std: Annotated[
+        tuple[Positive, ...], Meta(description="must be a tuple of one positive number a channel")
+    ]
 
     def __post_init__(self):
-        numbers = all(map(math.isfinite, (*self.mean, *self.std)))
-        if not numbers or len(self.mean) != len(self.std) or not all(s > 0 for s in self.std):
+        typed(self)
+        if len(self.mean) != len(self.std):
             raise UserError(
-                f"Mean {self.mean} and deviation {self.std} do not normalise images: as many finite "
-                "numbers of each as there are channels are expected, deviations above 0."
+                f"A mean of {len(self.mean)} and a std of {len(self.std)} channels were given; give one of "
+                "each for every channel."
             )
 
     @classmethod
     def measured(cls, images: Tensor | Pictures) -> "Normalize":
         """Measure (N, C, H, W) uint8 images; rounded to four digits so that it can be written down."""
+        check_images(images)
+        check_counts(images, images)
         n = images.numel() // images.shape[1]
         counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
         for part in images.split(1000):
@@ -101,10 +144,13 @@ class Normalize:
 
     def __call__(self, images: Tensor | Pictures) -> Tensor:
         """(B, C, H, W) uint8 -> float32 with about zero mean and unit variance."""
+        check_images(images)
         if images.shape[1] != len(self.mean):
+            last = images.shape[3] == len(self.mean)
+            way = "use images.permute(0, 3, 1, 2)" if last else "for grey images repeat the channel"
             raise UserError(
                 f"The images have {images.shape[1]} channels, the model expects {len(self.mean)}. "
-                "Convert them (for grey images repeat the channel)."
+                f"Convert them ({way})."
             )
         images, shape = decoded(images), (1, -1, 1, 1)
         mean = torch.tensor(self.mean).to(images.device, non_blocking=True).view(shape)

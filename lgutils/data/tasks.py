@@ -3,11 +3,14 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
+from lgutils.checks import MOST, Count, Seed, Whole, checked, expect, typed
 from lgutils.data.pictures import decoded
 from lgutils.data.sets import ImageSet
 from lgutils.errors import UserError
@@ -37,9 +40,14 @@ class Task:
     images are the same for every k_shot. (The reference code redraws the classes for every k.)
     """
 
-    n_way: int = 5
-    k_shot: int = 10
-    seed: int = 0
+    n_way: Annotated[
+        int, Meta(ge=2, le=MOST, description="must be a whole number; 2 ways are the least")
+    ] = 5
+    k_shot: Count = 10
+    seed: Seed = 0
+
+    def __post_init__(self):
+        typed(self)
 
     def draw(self, data: ImageSet, classes: tuple[int, ...], *, max_test: int = 40) -> Episode:
         """Pick the task's images.
@@ -47,12 +55,13 @@ class Task:
         Args:
             data: where to draw from: training images for shots, held-out images for the test.
             classes: the novel classes to choose from.
-            max_test: test images of each class, at most.
+            max_test: test images of each class, at most; 0 for a task without a test.
         Raises:
-            UserError: too few classes, or too few images for k_shot.
+            UserError: too few classes, a class that is not there or stands there twice, or too few images.
         """
-        if self.n_way < 2:
-            raise UserError(f"A {self.n_way}-way task was asked for; 2 ways are the least.")
+        expect(data, ImageSet, "data", "Draw from what data.load gives.")
+        data.check_classes(classes)
+        max_test = checked("max_test", max_test, Whole)
         if self.n_way > len(classes):
             raise UserError(
                 f"A {self.n_way}-way task was asked for, but there are {len(classes)} classes to draw "
@@ -63,13 +72,18 @@ class Task:
         train, test = [], []
         for c in chosen:
             pool = ((data.labels == c) & ~data.held_out).nonzero()[:, 0].numpy()
-            if not 1 <= self.k_shot <= len(pool):
+            if self.k_shot > len(pool):
                 raise UserError(
                     f"Class {data.classes[c]!r} of {data.name} has {len(pool)} training images, too "
                     f"few for {self.k_shot} shots. Choose k_shot between 1 and {len(pool)}."
                 )
             train.append(rng.permutation(pool)[: self.k_shot])
             rest = ((data.labels == c) & data.held_out).nonzero()[:, 0].numpy()
+            if max_test and not len(rest):
+                raise UserError(
+                    f"Class {data.classes[c]!r} of {data.name} has no held-out images to test on. Leave the "
+                    "class out, or hold some of its images out."
+                )
             test.append(rng.permutation(rest)[:max_test])
         shots, tests = (self._gather(data, rows) for rows in (train, test))
         text = json.dumps([data.name, chosen, [r.tolist() for r in train + test]])

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from lgutils import machine, train
+from lgutils.checks import Whole, checked, expect
 from lgutils.errors import UserError, unknown
 from lgutils.fleet import cluster, stack
 from lgutils.fleet.jobs import Job, Row, check, run_job
@@ -50,13 +51,14 @@ def run(
     Raises:
         UserError: an unknown backend, something that is not a job, a worker that died, Ray missing.
     """
-    jobs = list(jobs)
-    check(jobs)
+    jobs = check(jobs)
+    if results is not None:
+        expect(results, Results, "results", "Open one: Results(path).")
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
     done = {} if results is None else results.find(jobs)
     pending = list({job.key: job for job in jobs if job.key not in done}.values())
-    workers = cores() if workers is None else workers
+    workers = cores() if workers is None else checked("workers", workers, Whole)
     bar = tqdm(
         total=len(done) + len(pending), initial=len(done), desc=progress, unit="job",
         disable=progress is None, smoothing=0.05,

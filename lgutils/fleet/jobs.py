@@ -16,12 +16,13 @@ from torch import nn
 import lgutils
 from lgutils import ancestry, data, distill, inherit, learngene, recipes, train
 from lgutils.ancestry import Ancestor, AncestryConfig
+from lgutils.checks import Kwargs, Names, Seed, expect, once, plain, typed
 from lgutils.data import Episode, ImageSet, Task
 from lgutils.errors import UserError, unknown
 from lgutils.inherit import Descendant
 from lgutils.learngene import Learngene
 from lgutils.recipes import FEW_SHOT
-from lgutils.train import FitConfig, Fitted
+from lgutils.train import Epochs, FitConfig, Fitted
 
 ARMS = (*inherit.METHODS, "distillation")
 DRAWN = ("random layers", "shuffled")  # controls that the job's seed draws
@@ -49,20 +50,26 @@ class Job:
 
     family: str
     method: str
-    layers: tuple[str, ...]
+    layers: Names
     task: Task
     dataset: str = "glyphs"
     pool: str = "novel"
-    arch_kwargs: dict[str, Any] = field(default_factory=dict)
+    arch_kwargs: Kwargs = field(default_factory=dict)
     fit: FitConfig = FEW_SHOT
-    seed: int = 0
+    seed: Seed = 0
     scale: str = "quick"
-    ancestor_seed: int = 0
-    log_at: tuple[int, ...] = ()
+    ancestor_seed: Seed = 0
+    log_at: Epochs = ()
     arch: str | None = None
     ancestor_data: str = ""
 
     def __post_init__(self):
+        typed(self)
+        once("layers", self.layers)
+        if late := [epoch for epoch in self.log_at if epoch > self.fit.epochs]:
+            raise UserError(
+                f"log_at {self.log_at} has epoch {late[0]}, but there are {self.fit.epochs} epochs."
+            )
         if self.method not in ARMS:
             raise unknown("method", self.method, ARMS)
         if self.pool not in ("novel", "open_world"):
@@ -140,8 +147,10 @@ def grid(base: Job, **axes: Iterable[Any]) -> list[Job]:
     Example:
         ``grid(job, method=("learngene", "scratch"), lr=(1e-3, 1e-2), task=range(20))``
     Raises:
-        UserError: a name that is none of these.
+        UserError: a name that is none of these, a single value, no value, or one that stands there twice.
     """
+    expect(base, Job, "base", "Make one: Job(family, method, layers, Task()).")
+    axes = {name: _axis(name, values) for name, values in axes.items()}
     jobs = []
     for values in product(*axes.values()):
         job = base
@@ -151,8 +160,23 @@ def grid(base: Job, **axes: Iterable[Any]) -> list[Job]:
     return jobs
 
 
+def _axis(name: str, values: Any) -> list[Any]:
+    """The values of an axis of `grid`."""
+    if isinstance(values, str | dict) or not isinstance(values, Iterable):
+        raise UserError(
+            f"{name}={values!r} is a single value; an axis has several, or one in a tuple: {name}=({values!r},)."
+        )
+    found = [plain(value) for value in values]
+    if not found:
+        raise UserError(
+            f"The axis {name!r} has no values, so that there are no jobs. Give one at least."
+        )
+    once(name, list(map(repr, found)))
+    return found
+
+
 def _with(job: Job, name: str, value: Any, seeded: bool) -> Job:
-    if name == "task" and isinstance(value, int):
+    if name == "task" and type(value) is int:
         task = replace(job.task, seed=value)
         return replace(job, task=task) if seeded else replace(job, task=task, seed=value)
     if name in {f.name for f in fields(Job)}:
@@ -235,14 +259,20 @@ def run_job(job: Job) -> Row:
     began = time.perf_counter()
     try:
         prepared = prepare(job)
-        curve = trained(prepared).curve
-    except train.Diverged:
-        epochs = sorted({*job.log_at, job.fit.epochs})
-        curve = [(epoch, 1 / job.task.n_way) for epoch in epochs]
+        curve = _curve(prepared)
     finally:
         torch.set_num_threads(threads)
     steps = [(epoch * job.steps_per_epoch, value) for epoch, value in curve]
     return finished(prepared, steps, time.perf_counter() - began, "one at a time")
+
+
+def _curve(prepared: Prepared) -> Sequence[tuple[int, float]]:
+    """(epoch, accuracy) pairs of a training; those of chance where it diverges."""
+    job = prepared.job
+    try:
+        return trained(prepared).curve
+    except train.Diverged:
+        return [(epoch, 1 / job.task.n_way) for epoch in sorted({*job.log_at, job.fit.epochs})]
 
 
 def finished(
@@ -273,10 +303,16 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def check(jobs: Sequence[Job]) -> None:
-    """Refuse what is not a job, before hours are spent."""
+def check(jobs: Iterable[Job]) -> list[Job]:
+    """Refuse what is not a job, before hours are spent; returns them as a list."""
+    if isinstance(jobs, Job) or not isinstance(jobs, Iterable):
+        raise UserError(
+            f"A fleet runs a list of jobs; {type(jobs).__name__} was given. Use [job] or grid()."
+        )
+    jobs = list(jobs)
     for job in jobs:
         if not isinstance(job, Job):
             raise UserError(
                 f"A fleet runs Job objects; {type(job).__name__} was given. Use grid()."
             )
+    return jobs

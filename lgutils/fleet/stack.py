@@ -149,8 +149,11 @@ def _train(prepared: list[Prepared]) -> tuple[_Stack, list[list[tuple[int, float
             diverged |= ~losses.isfinite()
             if number in job.log_at or number == job.fit.epochs:
                 found = _accuracies(stack, *held, prepared[0].descendant.normalize)
+                diverged |= torch.tensor(found, device=where).isnan()
                 for curve, value in zip(curves, found, strict=True):
                     curve.append((number * len(batches), value))
+    for weights in (*stack.params.values(), *stack.buffers.values()):
+        diverged |= ~weights.isfinite().reshape(count, -1).all(1)
     for i in diverged.nonzero()[:, 0].tolist():  # as one at a time: all of it counts as chance
         curves[i] = [(step, 1 / job.task.n_way) for step, _ in curves[i]]
     return stack, curves
@@ -163,12 +166,12 @@ def _batches(prepared: list[Prepared], where: torch.device) -> Batches:
     """
     fit, normalize = prepared[0].job.fit, prepared[0].descendant.normalize
     count = len(prepared)
-    return Batches(
+    return train.batches(
         torch.cat([p.episode.train[0] for p in prepared], 1).to(where),
         torch.stack([p.episode.train[1] for p in prepared], 1).to(where),
         Normalize(normalize.mean * count, normalize.std * count),
-        fit.batch_size, fit.shift, fit.flip, fit.seed,
-    )  # fmt: skip
+        fit,
+    )
 
 
 def _epoch(
@@ -203,10 +206,12 @@ def _epoch(
 def _accuracies(
     stack: _Stack, images: Tensor, labels: Tensor, normalize: Normalize, part: int = 100
 ) -> list[float]:
-    """Accuracy of each job on its own (J, M, C, H, W) uint8 images and (J, M) labels."""
+    """Accuracy of each job on its own (J, M, C, H, W) uint8 images and (J, M) labels; nan if it answers nan."""
     stack.base.eval()
     right = torch.zeros(len(images), device=images.device)
     for x, y in zip(images.split(part, 1), labels.split(part, 1), strict=True):
         flat = normalize(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        right += (stack(flat).argmax(-1) == y).sum(1)
+        answer = stack(flat)
+        right += (answer.argmax(-1) == y).sum(1)
+        right[answer.isnan().flatten(1).any(1)] = torch.nan
     return (right.double() / labels.shape[1]).tolist()

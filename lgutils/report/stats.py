@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from lgutils.checks import Count, Seed, checked, expect
 from lgutils.errors import UserError
 from lgutils.reading import Count
 
@@ -55,6 +56,8 @@ class Interval:
 def _array(values: ArrayLike, name: str, *ndims: int) -> np.ndarray:
     """Finite float array with one of the allowed numbers of axes."""
     try:
+        if np.asarray(values).dtype.kind in "USc":  # numpy would read text, and cut complex numbers
+            raise ValueError
         values = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
         raise UserError(f"{name} must be a full table of numbers; fill or drop its gaps.") from None
@@ -123,6 +126,9 @@ def bootstrap(
     """
     if not samples:
         raise UserError("A bootstrap needs at least one sample; none was given.")
+    if not callable(statistic):
+        raise UserError(f"The statistic {statistic!r} is no function. Give one, such as np.mean.")
+    seed, resamples = checked("seed", seed, Seed), checked("resamples", resamples, Count)
     arrays = [_array(sample, "sample", 1, 2) for sample in samples]
     n = _same_tasks(*arrays)
     tasks_last = [np.moveaxis(a, 0, -1) for a in arrays]
@@ -151,6 +157,7 @@ def hierarchical(values: ArrayLike, seed: int = 0, resamples: int = 5000) -> Int
     the tasks hold the chance of the seeds already, and redrawing the seeds adds it once more.
     Source: Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8.
     """
+    seed, resamples = checked("seed", seed, Seed), checked("resamples", resamples, Count)
     values = _array(values, "values", 2)
     n, seeds = _same_tasks(values), values.shape[1]
     if not seeds:
@@ -183,6 +190,7 @@ def geometric(a: ArrayLike, b: ArrayLike) -> Interval:
     For positive values such as steps; with few tasks it keeps its level where a bootstrap does not.
     """
     a, b = _array(a, "a", 1), _array(b, "b", 1)
+    _same_tasks(a, b)
     if min(a.min(), b.min()) <= 0:
         raise UserError("Ratios need positive values; 0 or less was given.")
     logs = paired(np.log(a), np.log(b))
@@ -225,6 +233,7 @@ def sensitivity(table: ArrayLike, best: int | None = None) -> Sensitivity:
     table = _array(table, "table", 2)
     if min(table.shape) < 2:
         raise UserError(f"Sensitivity needs 2 tasks and 2 cells or more, got {table.shape}.")
+    best = checked("best", best, int | None)
     if best is None:
         others = table.sum(0) - table
         chosen = np.round(others, 9).argmax(1)  # rounded: equal sums must tie
@@ -256,6 +265,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     The i-th smallest of m, times m - i + 1, but no less than those before it and at most 1.
     Source: Holm (1979), https://www.jstor.org/stable/4615733.
     """
+    expect(p_values, Mapping, "p_values", "Give each p a name: {'a': 0.01}.")
     values = _array(list(p_values.values()), "p_values", 1)
     if ((values < 0) | (values > 1)).any():
         raise UserError(f"p-values lie in [0, 1], but these were given: {values.tolist()}.")
@@ -294,8 +304,8 @@ def equivalent(a: ArrayLike, b: ArrayLike, margin: float) -> float:
     Paired TOST: the larger p of two one-sided t tests, of a - b > -margin and a - b < margin.
     Source: Schuirmann (1987), https://doi.org/10.1007/BF01068419.
     """
-    if not 0 < margin < math.inf:
-        raise UserError(f"The margin must be a number above 0, in the unit of a; got {margin}.")
+    if isinstance(margin, str) or not 0 < margin < math.inf:
+        raise UserError(f"The margin must be a number above 0, in the unit of a; got {margin!r}.")
     a, b = _array(a, "a", 1), _array(b, "b", 1)
     _same_tasks(a, b)
     return max(_t_test(a - b, -margin, "greater"), _t_test(a - b, margin, "less"))

@@ -14,9 +14,9 @@ from lgutils.train.config import (
     optimizer_for,
 )
 from lgutils.train.keys import weight_hash
-from lgutils.train.loop import Diverged, Fitted, Objective, arithmetic_on, fit
+from lgutils.train.loop import Epochs, Fitted, Objective, arithmetic_on, batches, fit
 from lgutils.train.ranks import Ranks, device, is_main, join
-from lgutils.train.scores import Score, evaluate, predict
+from lgutils.train.scores import Diverged, Score, evaluate, predict
 
 __all__ = [
     "LATER",
@@ -24,12 +24,14 @@ __all__ = [
     "PRECISIONS",
     "SCHEDULES",
     "Diverged",
+    "Epochs",
     "FitConfig",
     "Fitted",
     "Objective",
     "Ranks",
     "Score",
     "arithmetic_on",
+    "batches",
     "device",
     "evaluate",
     "fit",

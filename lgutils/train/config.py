@@ -9,7 +9,8 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from lgutils import machine
-from lgutils.errors import UserError, unknown
+from lgutils.checks import Count, NotNegative, Positive, Seed, Share, Whole, typed
+from lgutils.errors import unknown
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "constant", "steps")
@@ -46,44 +47,30 @@ class FitConfig:
     `fit` for what they do change.
     """
 
-    epochs: int = 10
-    batch_size: int = 64
+    epochs: Count = 10
+    batch_size: Count = 64
     optimizer: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    momentum: float = 0.9
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.05
+    momentum: Share = 0.9
     schedule: str = "cosine"
-    warmup: float = 0.1
-    label_smoothing: float = 0.0
-    shift: int = 0
+    warmup: Share = 0.1
+    label_smoothing: Share = 0.0
+    shift: Whole = 0
     flip: bool = False
-    clip: float | None = 1.0
+    clip: NotNegative | None = 1.0
     precision: str = "float32"
     compile: bool = False
-    log_every: int = 1
-    seed: int = 0
-    rotate: float = 0.0
+    log_every: Count = 1
+    seed: Seed = 0
+    rotate: NotNegative = 0.0
 
     def __post_init__(self):
+        typed(self)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
-        if min(self.epochs, self.batch_size, self.log_every) < 1 or self.lr <= 0:
-            raise UserError(
-                f"epochs {self.epochs}, batch_size {self.batch_size}, log_every {self.log_every} and "
-                f"lr {self.lr} must be positive."
-            )
-        shares = ("warmup", "label_smoothing", "momentum")
-        if bad := [name for name in shares if not 0 <= getattr(self, name) <= 1]:
-            raise UserError(
-                f"{bad[0]} {getattr(self, bad[0])} is a share, which lies between 0 and 1."
-            )
-        for name in ("weight_decay", "shift", "rotate", "clip"):
-            if (value := getattr(self, name)) is not None and value < 0:
-                raise UserError(f"{name} {value} is below 0. Use 0 or more.")
-        if bad := [n for n in ("epochs", "batch_size", "shift") if getattr(self, n) % 1]:
-            raise UserError(f"{bad[0]} {getattr(self, bad[0])} must be a whole number.")
 
     def told(self) -> dict:
         """Plain values for a key: what came later is left out at its default, so that old keys hold."""

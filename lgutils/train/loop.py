@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -13,17 +14,21 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lgutils import files, reading
-from lgutils.data import Batches, Normalize, placed
+from lgutils import files, models, reading
+from lgutils.checks import Count, Finite, NotNegative, Share, Whole, checked, expect
+from lgutils.data import Batches, Normalize, Pictures, check_pair, check_range, placed
 from lgutils.errors import UserError
-from lgutils.reading import Amount, Count, Finite, Share
 from lgutils.train.config import FitConfig, layout_on, optimizer_for
 from lgutils.train.keys import fit_key
 from lgutils.train.memory import Room
 from lgutils.train.ranks import Ranks, join
-from lgutils.train.scores import BATCH, Score, shared_score
+from lgutils.train.scores import BATCH, Diverged, Score, shared_score
 from lgutils.train.shared import training_images
 
+Epochs = Annotated[
+    tuple[Count, ...],
+    msgspec.Meta(description="must be a tuple of epochs, such as (5, 10)"),
+]
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, x (B, C, H, W), y (B,) -> loss
 STREAM = 998_244_353  # between the seeds of two ranks' dropout
 
@@ -57,8 +62,13 @@ def arithmetic_on(where: torch.device, config: FitConfig) -> str:
     return config.precision_on(where) + (", channels last" if last else "")
 
 
-class Diverged(UserError):
-    """The loss is no longer a number."""
+def _finite_weights(model: nn.Module, config: FitConfig) -> None:
+    """The last step has no loss after it that would tell."""
+    if not all(bool(t.isfinite().all()) for t in model.state_dict().values()):
+        raise Diverged(
+            f"After the last step some weights are no longer numbers; the learning rate was {config.lr:.2g}. Try "
+            "a tenth of it, more warmup, clip=1.0, or precision='float32'."
+        )
 
 
 def _finite(loss: float, step: int, lr: float) -> None:
@@ -73,8 +83,8 @@ class _Told(msgspec.Struct):
     """What a checkpoint holds besides the weights and the optimiser's memory."""
 
     losses: list[Finite]
-    curve: list[tuple[Count, Share]]
-    seconds: Amount
+    curve: list[tuple[Whole, Share]]
+    seconds: NotNegative
 
 
 @dataclass
@@ -146,9 +156,40 @@ class _Run:
         return total
 
 
+def batches(
+    images: Tensor | Pictures, labels: Tensor, normalize: Normalize, config: FitConfig
+) -> Batches:
+    """The batches of a configuration, for every way of training: one at a time and stacked."""
+    return Batches(
+        images, labels, normalize, config.batch_size, config.shift, config.flip, config.seed, config.rotate
+    )  # fmt: skip
+
+
+def _checked(
+    model: nn.Module, config: FitConfig, normalize: Normalize, train: Any, test: Any,
+    log_at: Collection[int] | None,
+) -> int:  # fmt: skip
+    """Check what `fit` was given; returns the largest label."""
+    expect(config, FitConfig, "config", "Make one: FitConfig(epochs=10, lr=1e-3).")
+    models.check_weights(model, learns=True)
+    if not callable(normalize):
+        expect(normalize, Normalize, "normalize", "Make one: Normalize(mean, std).")
+    if log_at is not None:
+        several = isinstance(log_at, Collection) and not isinstance(log_at, str)
+        checked("log_at", list(log_at) if several else log_at, Epochs)
+    most = check_pair(train, "train")
+    return most if test is None else max(most, check_pair(test, "test"))
+
+
 def _start(
-    model: nn.Module, config: FitConfig, steps: int, together: Ranks, objective: Objective | None
+    model: nn.Module,
+    config: FitConfig,
+    steps: int,
+    together: Ranks,
+    objective: Objective | None,
+    most: int,
 ) -> _Run:
+    """A run before its first step; `most` is the largest label."""
     where, layout = together.device, layout_on(together.device)
     half = config.precision_on(where) == "bfloat16"
     model = copy.deepcopy(model).to(where, memory_format=layout)
@@ -160,7 +201,11 @@ def _start(
     def loss(x: Tensor, y: Tensor) -> Tensor:
         x = x.contiguous(memory_format=layout)
         with torch.autocast(where.type, torch.bfloat16, enabled=half):
-            return objective(forward, x, y) if objective else cross_entropy(forward(x), y)
+            if objective:
+                return objective(forward, x, y)
+            logits = forward(x)
+            check_range(most, models.classes_of(logits, x))
+            return cross_entropy(logits, y)
 
     room = Room(config.batch_size, "training")
     return _Run(model, *optimizer_for(model, config, steps), loss, together, room)
@@ -237,9 +282,11 @@ def fit(
         checkpoint: file for resuming, written after every epoch and removed at the end.
         progress: title of a progress bar; None for none.
     Raises:
-        Diverged: NaN loss (names the step and the learning rate).
-        UserError: a checkpoint of something else; a single image does not fit into memory.
+        Diverged: NaN loss (names the step and the learning rate), or weights that are no numbers at the end.
+        UserError: images, labels or a model that do not go together; a checkpoint of something else; a
+            single image does not fit into memory.
     """
+    most = _checked(model, config, normalize, train, test, log_at)
     if checkpoint and (objective or optimizer_state):
         raise UserError(
             "A checkpoint does not know of an objective or of another run's optimiser. Leave out "
@@ -247,11 +294,8 @@ def fit(
         )
     together = join(device_name)
     where, path = together.device, Path(checkpoint) if checkpoint else None
-    batches = Batches(
-        training_images(train[0], together), train[1].to(where), normalize,
-        config.batch_size, config.shift, config.flip, config.seed, config.rotate,
-    )  # fmt: skip
-    run = _start(model, config, config.epochs * len(batches), together, objective)
+    shuffled = batches(training_images(train[0], together), train[1].to(where), normalize, config)
+    run = _start(model, config, config.epochs * len(shuffled), together, objective, most)
     if optimizer_state is not None:
         run.adopt(optimizer_state)
     key = fit_key(run.model, *train, normalize, config) if path else ""
@@ -260,7 +304,9 @@ def fit(
     held = None
     if test is not None:
         held = together.share(placed(test[0], where)), together.share(test[1])
-    score = _epochs(run, batches, held, config, log_at, path, key, progress)
+    with models.explained(run.model, train[0].shape[1:]):
+        score = _epochs(run, shuffled, held, config, log_at, path, key, progress)
+    _finite_weights(run.model, config)
     if path and together.main:
         path.unlink(missing_ok=True)
     together.wait()  # a next training must not find that file

@@ -29,7 +29,7 @@ def device(name: str | None = None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(name)
+        found = torch.device(name if isinstance(name, str | torch.device) else repr(name))
     except RuntimeError as error:
         raise UserError(f"Unknown device {name!r}. Use 'cpu', 'cuda' or 'cuda:1'.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
@@ -136,7 +136,12 @@ def launched() -> bool:
     Worker processes that such a process starts by itself (a fleet's) inherit its environment, but not its
     place among the ranks: they are alone.
     """
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+    size = os.environ.get("WORLD_SIZE") or "1"
+    if not size.isdecimal() or int(size) < 1:
+        raise UserError(
+            f"WORLD_SIZE is {size!r}; a number of processes is expected. Unset it to work alone."
+        )
+    if int(size) == 1:
         return False
     if multiprocessing.parent_process() is not None and not distributed.is_initialized():
         return False

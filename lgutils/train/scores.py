@@ -6,12 +6,18 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from lgutils.data import Normalize
-from lgutils.reading import Count, Share
+from lgutils import models
+from lgutils.checks import Count, Share, Whole, checked
+from lgutils.data import Normalize, Pictures, check_images, check_pair, check_range
+from lgutils.errors import UserError
 from lgutils.train.memory import Room
 from lgutils.train.ranks import Ranks
 
 BATCH = 500  # images a pass; no gradients are kept
+
+
+class Diverged(UserError):
+    """A loss, a weight or an answer of the model is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Score:
     accuracy: Share
     low: Share
     high: Share
-    n: Count
+    n: Whole
 
     def __str__(self) -> str:
         return f"{self.accuracy:.1%} [{self.low:.1%}, {self.high:.1%}], n = {self.n}"
@@ -43,21 +49,45 @@ def predict(
         batch_size: images a pass; halved as often as needed where memory runs out, which is said.
     Returns:
         (N,) int64 on the CPU.
+    Raises:
+        UserError: images that are not (N, C, H, W) uint8, or a model that does not answer them with (N, classes).
+        Diverged: answers that are no numbers.
     """
-    return _predict(model, images, normalize, Room(batch_size, "evaluation"))
+    models.check_weights(model)
+    check_images(images)
+    if not len(images):
+        raise UserError("0 images were given; at least one is expected.")
+    return _predict(model, images, normalize, _room(batch_size))[0]
+
+
+def _room(batch_size: int) -> Room:
+    return Room(checked("batch_size", batch_size, Count), "evaluation")
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, images: Tensor, normalize: Normalize, room: Room) -> Tensor:
+def _predict(
+    model: nn.Module, images: Tensor | Pictures, normalize: Normalize, room: Room
+) -> tuple[Tensor, int]:
+    """Predictions (N,) on the CPU, and how many classes the model tells apart."""
     mode, where = model.training, next(model.parameters()).device
 
-    def work(size: int) -> Tensor:
-        parts = (normalize(part.to(where)) for part in images.split(size))
-        return torch.cat([model(x).argmax(1) for x in parts]).cpu()
+    def work(size: int) -> tuple[Tensor, int]:
+        found = []
+        for part in images.split(size):
+            answer = model(normalize(part.to(where)))
+            classes = models.classes_of(answer, part)
+            if answer.isnan().any():
+                raise Diverged(
+                    "The model answers with nan, so its accuracy would mean nothing: its training diverged. Train it "
+                    "with a smaller learning rate."
+                )
+            found.append(answer.argmax(1))
+        return torch.cat(found).cpu(), classes
 
     model.eval()
     try:
-        return room.use(len(images), work)
+        with models.explained(model, images.shape[1:]):
+            return room.use(len(images), work)
     finally:
         model.train(mode)
 
@@ -70,8 +100,15 @@ def evaluate(
     *,
     batch_size: int = BATCH,
 ) -> Score:
-    """Accuracy over (N, C, H, W) uint8 images and (N,) labels, in float32, by this process alone."""
-    predicted = predict(model, images, normalize, batch_size=batch_size)
+    """Accuracy over (N, C, H, W) uint8 images and (N,) int64 labels, in float32, by this process alone.
+
+    Raises:
+        UserError: see `predict`; labels of another type or number, or outside the model's classes.
+    """
+    models.check_weights(model)
+    most = check_pair((images, labels), "images and labels")
+    predicted, classes = _predict(model, images, normalize, _room(batch_size))
+    check_range(most, classes)
     return Score.counted(int((predicted == labels.cpu()).sum()), len(labels))
 
 
@@ -86,6 +123,8 @@ def shared_score(
     images, labels = held
     right = torch.tensor(0)
     if len(labels):
-        right = (_predict(model, images, normalize, room) == labels.cpu()).sum()
+        predicted, classes = _predict(model, images, normalize, room)
+        check_range(int(labels.max()), classes)
+        right = (predicted == labels.cpu()).sum()
     counts = torch.stack([right, torch.tensor(len(labels))]).to(together.device)
     return Score.counted(*together.sum(counts).tolist())

@@ -4,6 +4,8 @@
 uses at the same borders, so that no check refuses what is good.
 """
 
+import dataclasses
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,11 +54,11 @@ class Bench:
 
     def fit(self, config=ONCE, *, x=None, y=None, model=None, normalize=NORM, **options):
         pair = (self.x if x is None else x, self.y if y is None else y)
-        return train.fit(model or self.model, pair, normalize, config, **options)
+        return train.fit(self.model if model is None else model, pair, normalize, config, **options)
 
     def evaluate(self, *, x=None, y=None, model=None, **options):
         x, y = self.x if x is None else x, self.y if y is None else y
-        return train.evaluate(model or self.model, x, y, NORM, **options)
+        return train.evaluate(self.model if model is None else model, x, y, NORM, **options)
 
     def predict(self, x):
         return train.predict(self.model, x, NORM)
@@ -476,3 +478,127 @@ def test_a_wrong_use_is_told_in_one_sentence(name, bench):
 
 def test_no_two_wrong_uses_share_a_name():
     assert sum(map(len, GROUPS)) == len(WRONG)
+
+
+# --- and no check refuses what is good ------------------------------------------------------------
+
+RIGHT: dict[str, Callable] = {
+    "trains on a list of images and labels": lambda b: train.fit(b.model, [b.x, b.y], NORM, ONCE),
+    "trains a part of a model": lambda b: b.fit(model=half_frozen()),
+    "trains a parallel model": lambda b: b.fit(model=nn.DataParallel(new())),
+    "trains a compiled model": lambda b: b.fit(model=torch.compile(new(), backend="eager")),
+    "trains a plain module": lambda b: b.fit(model=Deep(lambda z: z), test=(b.x, b.y)),
+    "trains for more classes than there are labels": lambda b: b.fit(y=b.y // 3),
+    "trains with a loss of one's own": lambda b: b.fit(
+        model=Deep(lambda z: (z, z)), objective=lambda m, x, y: m(x)[0].square().mean()
+    ),
+    "trains a model of float64 that converts": lambda b: b.fit(model=Double()),
+    "evaluates after a set of epochs": lambda b: b.fit(test=(b.x, b.y), log_at={1}),
+    "evaluates after numpy's epochs": lambda b: b.fit(test=(b.x, b.y), log_at=np.arange(1, 2)),
+    "trains on the device of a tensor": lambda b: b.fit(device_name=b.x.device),
+    "evaluates one image": lambda b: b.evaluate(x=b.x[:1], y=b.y[:1]),
+    "evaluates a frozen model": lambda b: b.evaluate(model=new().requires_grad_(False)),
+    "evaluates a parallel model": lambda b: b.evaluate(model=nn.DataParallel(b.model)),
+    "condenses six images of two classes": lambda b: b.condense(x=b.x[:6], y=b.y[:6] % 2),
+    "condenses classes with a gap": lambda b: b.condense(y=b.y % 2 * 3),
+    "condenses over a range of seeds": lambda b: condense.condense_seeds(
+        b.ancestor, (b.x, b.y), PSEUDO, range(2), progress=False
+    ),
+    "names pairs in lists": lambda b: replace(PSEUDO, pairs=[[0, 1]], taps=["features.4", "features.7"]),
+    "chooses a share in numpy": lambda b: learngene.choose(b.scores, b.sizes, np.float32(0.5)),
+    "chooses a number in numpy": lambda b: learngene.choose(b.scores, b.sizes, np.int64(2)),
+    "chooses all": lambda b: learngene.choose(b.scores, b.sizes, 1.0),
+    "extracts the stem alone": lambda b: learngene.extract(b.ancestor, ()),
+    "extracts nothing for a control": lambda b: learngene.extract(b.ancestor, (), travels=()),
+    "extracts by numpy's names": lambda b: learngene.extract(b.ancestor, list(np.array(["features.4"]))),
+    "inherits by numpy's sizes": lambda b: b.inherit(stages=(np.int64(1), 2, 1)),
+    "builds one output": lambda b: new(seed=2**32 - 1),
+    "builds by numpy's numbers": lambda b: models.create("learngene_vgg", np.int64(5), seed=np.int32(3)),
+    "builds without hidden layers": lambda b: new(hidden=()),
+    "draws from a range": lambda b: b.draw(range(5)),
+    "draws from an array": lambda b: b.draw(np.arange(5)),
+    "draws without a test": lambda b: b.draw(
+        images=replace(b.images, held_out=torch.zeros(200, dtype=torch.bool)), max_test=0
+    ),
+    "picks no class": lambda b: b.images.of((), held_out=False),
+    "normalises by lists": lambda b: Normalize([0.5], [0.25])(b.x[:, :1]),
+    "an axis of an array": lambda b: fleet.grid(tiny.job(), lr=np.geomspace(0.001, 0.1, 3)),
+    "an axis of a generator": lambda b: fleet.grid(tiny.job(), task=(seed for seed in range(3))),
+    "an axis of tasks": lambda b: fleet.grid(tiny.job(), task=(Task(2, 1), Task(2, 2))),
+    "an axis of layers": lambda b: fleet.grid(tiny.job(), layers=(("features.4",), ("features.7",))),
+    "an axis with 1 and True": lambda b: fleet.grid(tiny.job(), flip=(True, False)),
+    "runs no job": lambda b: fleet.run(iter(())),
+    "the mean of whole numbers": lambda b: stats.mean(range(3)),
+    "the mean of right and wrong": lambda b: stats.mean([True, False, True]),
+    "the best cell in numpy": lambda b: stats.sensitivity(np.eye(3), best=np.int64(1)),
+    "Holm over nothing": lambda b: stats.holm({}),
+    "the steepest legal rate": lambda b: FitConfig(lr=1e30, clip=None, warmup=1, weight_decay=0),
+}  # fmt: skip
+
+
+class Double(Deep):
+    """Weights of float64, which converts its input by itself."""
+
+    def __init__(self):
+        super().__init__(lambda z: z)
+        self.double()
+
+    def forward(self, x):
+        return super().forward(x.double())
+
+
+def half_frozen():
+    model = new()
+    next(model.parameters()).requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_use_passes(name, bench):
+    RIGHT[name](bench)
+
+
+@pytest.mark.parametrize(
+    ("mine", "same"),
+    [
+        (
+            FitConfig(epochs=np.int64(3), lr=np.float64(0.1), flip=np.bool_(True)),
+            FitConfig(3, lr=0.1, flip=True),
+        ),
+        (Task(np.int32(5), np.int64(3), np.uint8(7)), Task(5, 3, 7)),
+        (
+            replace(PSEUDO, pairs=[[0, 1]], taps=["stem"]),
+            replace(PSEUDO, pairs=((0, 1),), taps=("stem",)),
+        ),
+        (
+            job_with(layers=["features.4"], seed=np.int64(3)),
+            job_with(layers=("features.4",), seed=3),
+        ),
+        (job_with(arch_kwargs={"stages": [np.int64(1)]}), job_with(arch_kwargs={"stages": [1]})),
+        (ancestry_with(seed=np.int64(3)), ancestry_with(seed=3)),
+        (Normalize([0.5], [np.float64(0.25)]), Normalize((0.5,), (0.25,))),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_numpys_numbers_and_lists_are_the_same_setting(mine, same):
+    assert mine == same
+    assert json.dumps(dataclasses.asdict(mine)) == json.dumps(dataclasses.asdict(same))
+    assert getattr(mine, "key", "") == getattr(same, "key", "")
+
+
+def test_a_whole_number_stays_one_so_that_old_keys_hold():
+    assert json.dumps(FitConfig(lr=1, weight_decay=0).told()["lr"]) == "1"
+
+
+@pytest.mark.parametrize(
+    "config", [FitConfig, CondenseConfig, Task, LifeConfig, distill.DistillConfig]
+)
+@pytest.mark.parametrize(
+    "value", [len, {"a": 1}, "x" * 1000, [[]], b"1"], ids=lambda v: type(v).__name__
+)
+def test_every_field_refuses_what_it_cannot_be(config, value):
+    for field in dataclasses.fields(config):
+        if field.type is str or (isinstance(value, dict) and field.name == "arch_kwargs"):
+            continue  # names are looked up where they are used
+        with pytest.raises(UserError, match=field.name):
+            config(**{field.name: value})

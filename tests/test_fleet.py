@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +27,7 @@ from lgutils.data import Task
 from lgutils.errors import UserError
 from lgutils.fleet import Job, Results, Row, backends, stack, store, tuning
 from lgutils.fleet import jobs as fleet_jobs
+from lgutils.train import FitConfig
 
 BASE = Job("cnn", "learngene", ("features.4", "features.7"), Task())
 
@@ -154,6 +155,62 @@ def test_stacked_training_ends_with_the_weights_of_training_alone(tiny, family):
         for name, value in alone.model.state_dict().items():
             mine = (trained.params | trained.buffers)[name][i]
             torch.testing.assert_close(mine.to(value.dtype), value, rtol=1e-3, atol=1e-4)
+
+
+VARIED = {  # every field of the few-shot configuration, at another value than `STEADY` has
+    "epochs": 2, "batch_size": 5, "optimizer": "lamb", "lr": 0.02, "weight_decay": 0.5, "momentum": 0.5,
+    "schedule": "steps", "warmup": 0.6, "label_smoothing": 0.3, "shift": 4, "flip": True, "clip": 0.02,
+    "precision": "bfloat16", "compile": True, "log_every": 2, "seed": 5, "rotate": 60.0,
+}  # fmt: skip
+FIELDS = [field.name for field in fields(FitConfig)]
+STILL = {"compile", "log_every"}  # move no weight
+STEADY = replace(FIT, optimizer="sgd", lr=0.05, precision="float32")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_stack_trains_as_one_at_a_time_whatever_the_setting(tiny, name):
+    config = replace(STEADY, **{name: VARIED[name]})
+    asked = jobs(2, method="scratch", fit=config)
+    if name == "optimizer":
+        assert not stack.stackable(asked[0])  # norms would mix the jobs: they run one at a time
+        return
+    trained, _ = stack._train([fleet_jobs.prepare(j) for j in asked])
+    fleet.run([replace(j, fit=replace(config, compile=False)) for j in asked], backend="serial")
+    near = 0.02 if name == "precision" else 1e-4
+    for i, alone in enumerate(tiny):
+        for key, value in alone.model.state_dict().items():
+            mine = (trained.params | trained.buffers)[key][i]
+            torch.testing.assert_close(mine.to(value.dtype), value, rtol=10 * near, atol=near)
+
+
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - STILL))
+def test_every_setting_of_training_moves_the_weights(tiny, name):
+    for config in (STEADY, replace(STEADY, **{name: VARIED[name]})):
+        fleet.run([job(method="scratch", fit=config)], backend="serial")
+    one, other = (train.weight_hash(fitted.model) for fitted in tiny)
+    assert one != other
+
+
+def test_processes_train_as_this_process_does_whatever_the_setting():
+    few = replace(fleet.FEW_SHOT, epochs=1, batch_size=2, precision="float32")
+    base = Job("cnn", "scratch", ("features.4",), Task(2, 2), fit=few)
+    changes = [
+        {name: value} for name, value in VARIED.items() if name not in ("compile", "precision")
+    ]
+    asked = [replace(base, fit=replace(few, **change)) for change in changes]
+    alone, crowd = (fleet.run(asked, backend=b, workers=2) for b in ("serial", "processes"))
+    assert [row.curve for row in alone] == [row.curve for row in crowd]
+
+
+def test_a_stack_tells_which_model_answers_with_no_numbers(tiny):
+    prepared = [fleet_jobs.prepare(j) for j in jobs(2)]
+    stacked = stack._Stack([p.descendant.model for p in prepared], torch.device("cpu"))
+    with torch.no_grad():
+        next(iter(stacked.params.values()))[0] = torch.nan
+    held = [torch.stack([p.episode.test[i] for p in prepared]) for i in (0, 1)]
+    broken, whole = stack._accuracies(stacked, *held, prepared[0].descendant.normalize)
+    assert broken != broken
+    assert 0 <= whole <= 1
 
 
 @pytest.mark.parametrize("method", ["learngene", "scratch", "full fine-tune", "distillation"])

@@ -39,6 +39,7 @@ Finite = Annotated[float, Meta(ge=-LARGEST, le=LARGEST, description="must be a f
 Share = Annotated[
     float, Meta(ge=0, le=1, description="is a share: a number that lies between 0 and 1")
 ]
+Name = Annotated[str, Meta(min_length=1, description="must be a name")]
 Names = Annotated[
     tuple[str, ...], Meta(description="must be a tuple of names, such as ('features.4',)")
 ]
@@ -64,8 +65,9 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         UserError: it does not fit; says what was given and what is expected.
     """
     value = plain(value)
-    if is_dataclass(kind):
-        expect(value, kind, name)
+    if objects := [part for part in (kind, *get_args(kind)) if is_dataclass(part)]:
+        if value is not None or kind in objects:
+            expect(value, objects[0], name)
         return value
     try:
         found = msgspec.convert(value, kind)

@@ -8,23 +8,22 @@ import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from msgspec import Meta
 
+from lgutils.checks import Finite as Finite
+from lgutils.checks import Name as Name
+from lgutils.checks import NotNegative as Amount  # noqa: F401
+from lgutils.checks import Positive as Positive
+from lgutils.checks import Share as Share
+from lgutils.checks import Whole as Count  # noqa: F401
 from lgutils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
 
 T = TypeVar("T")
-Share = Annotated[float, Meta(ge=0, le=1)]
-Amount = Annotated[float, Meta(ge=0, le=1e300)]  # finite, such as seconds
-Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
-Positive = Annotated[float, Meta(gt=0, le=1e300)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-Name = Annotated[str, Meta(min_length=1)]
 
 JSON_LIMIT = 2**25  # bytes; the largest that the library writes has a few million
 TABLE_LIMIT = 2**28

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm import create_model
 from timm.layers import resample_abs_pos_embed
 
 from lgutils import blocks, condense, inherit, learngene, models, train
@@ -452,7 +453,7 @@ def test_timms_weights_are_taken(monkeypatch, module):
 
 
 def test_dinos_weights_have_no_head(monkeypatch, module):
-    monkeypatch.setattr(module, "create_model", lambda a, **k: models.create(a, 0, seed=5))
+    monkeypatch.setattr(module, "create_model", lambda a, **k: create_model(a, num_classes=0))
     arch, dataset = "vit_small_patch16_224.dino", "glyphs@224"
     config = AncestryConfig("vit-s", arch, weights="timm", dataset=dataset)
     with torch.device("cpu"):

@@ -156,7 +156,7 @@ def test_another_error_is_not_mistaken_for_full_memory():
         def forward(self, x):
             raise RuntimeError("shapes differ")
 
-    with pytest.raises(RuntimeError, match="shapes differ"):
+    with pytest.raises(UserError, match=r"does not take images of 3x4x4 \(shapes differ\)"):
         trained(Broken(ALL))
 
 

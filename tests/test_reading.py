@@ -148,8 +148,8 @@ def test_a_long_reason_is_cut():
 
 
 def test_a_value_that_refuses_itself_says_why(tmp_path):
-    path = saved(tmp_path, json.dumps({"mean": [0.5], "std": [0.0]}))
-    assert "deviations above 0" in refused(path, Normalize)
+    path = saved(tmp_path, json.dumps({"mean": [0.5, 0.5], "std": [0.5]}))
+    assert "each for every channel" in refused(path, Normalize)
 
 
 # --- files of tensors -----------------------------------------------------------------------------

@@ -58,15 +58,13 @@ class AncestryConfig:
     normalize: Normalize | None = None
 
     def __post_init__(self):
+        typed(self)
         if self.match not in MATCHES:
             raise unknown("way to match", self.match, MATCHES)
         if not self.weights and (self.match != "names" or self.normalize is not None):
             raise UserError(
                 "match and normalize belong to weights that exist. Leave them out, or give weights."
             )
-
-    def __post_init__(self):
-        typed(self)
 
     @property
     def key(self) -> str:

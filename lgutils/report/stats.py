@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from lgutils.checks import Count, Seed, checked, expect
+from lgutils.checks import Count, Seed, Whole, checked, expect
 from lgutils.errors import UserError
-from lgutils.reading import Count
 
 TAILS = (0.025, 0.975)
 NEAR = 0.02  # a cell within 2 points of the best counts as good
@@ -27,7 +26,7 @@ class Interval:
     mean: float
     low: float
     high: float
-    n: Count
+    n: Whole
 
     def points(self) -> str:
         """For accuracies in [0, 1]: in percentage points, e.g. "+12.3 [+9.1, +15.5]"."""

@@ -26,6 +26,18 @@ def device(name: str | None = None) -> torch.device:
     Raises:
         UserError: torch does not know it, or cannot compute on it here.
     """
+    found = _named(name)
+    try:
+        (torch.ones(1, device=found) + 1).item()
+    except Exception as error:  # each backend has its own kind: absent, no such number, no data
+        raise UserError(
+            f"Device {name!r} was asked for, but torch cannot compute on it here. Use 'cpu', or leave "
+            "the device out."
+        ) from error
+    return found
+
+
+def _named(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -34,13 +46,6 @@ def device(name: str | None = None) -> torch.device:
         raise UserError(f"Unknown device {name!r}. Use 'cpu', 'cuda' or 'cuda:1'.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"Device {name!r} was asked for, but torch sees no GPU. Use 'cpu'.")
-    try:
-        (torch.ones(1, device=found) + 1).item()
-    except Exception as error:  # each backend has its own kind: absent, no such number, no data
-        raise UserError(
-            f"Device {name!r} was asked for, but torch cannot compute on it here. Use 'cpu', or leave "
-            "the device out."
-        ) from error
     return found
 
 
@@ -169,9 +174,9 @@ def join(device_name: str | None = None) -> Ranks:
     Raises:
         UserError: accelerate is missing; one GPU was named for all; another device than before.
     """
-    where = device(device_name)
     if not launched():
-        return Ranks(where)
+        return Ranks(device(device_name))
+    where = _named(device_name)
     if where.index is not None:
         raise UserError(
             f"{os.environ['WORLD_SIZE']} processes cannot share {device_name!r}. Leave out the device: "

@@ -141,6 +141,15 @@ def test_a_class_folder_is_a_link_with_a_name_of_spaces_and_greek(birds, tmp_pat
     assert (found.classes[-1], len(found.labels)) == ("\u03b1 \u03b2", 72)
 
 
+def test_links_lead_in_circles(birds, capsys):
+    for c in "abc":
+        (birds / c / "all").symlink_to(birds / "d")
+        (birds / "d" / c).symlink_to(birds / c)
+        (birds / c / "self").symlink_to(".")
+    assert len(data.load("folder:birds").labels) == 4 * 48 + 2 * 12
+    assert "are the same as one of another class" in capsys.readouterr().err
+
+
 def test_a_photo_is_turned_by_its_camera(birds):
     tags = Image.Exif()
     tags[0x0112] = 6

@@ -458,6 +458,13 @@ def test_a_folder_without_pictures_is_refused(folder, dataset):
         data.load(dataset)
 
 
+def test_parts_without_classes_are_refused(folder):
+    for part in ("train", "val", "test"):
+        (folder / "x" / part).mkdir(parents=True)
+    with pytest.raises(UserError, match="x holds no class folders"):
+        data.load("folder:x")
+
+
 def test_hidden_and_other_files_are_passed_over(folder):
     write_folder(folder / "x", "abcdef")
     (folder / "x" / ".git").mkdir()

@@ -193,6 +193,8 @@ def listing(dataset: Dataset) -> Listing:
             found += [(f"images/{name}", label) for name, label in _table(part)]
         else:
             found += _pictures(part, root)
+    if not found:
+        raise UserError(f"{shown(str(root))} holds no class folders. Put one there for each class.")
     names = tuple(name for name, _ in found)
     labels = torch.tensor([number[label] for _, label in found], dtype=torch.int64)
     firsts = copies.firsts(root, names, labels) if dataset.name == "folder" else None
@@ -207,9 +209,11 @@ def _pictures(part: Path, root: Path) -> Iterator[tuple[str, str]]:
         raise _unreadable(error) from error
 
     for label in subfolders(part):
-        found = []
+        found, seen = [], {os.path.realpath(part / label)}
         for here, folders, names in os.walk(part / label, onerror=stop, followlinks=True):
-            folders[:] = [name for name in folders if not hidden(name)]
+            inside = {os.path.realpath(os.path.join(here, n)): n for n in folders if not hidden(n)}
+            folders[:] = sorted(name for real, name in inside.items() if real not in seen)
+            seen |= inside.keys()  # links may lead in circles
             found += [
                 (here, name)
                 for name in names

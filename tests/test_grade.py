@@ -690,6 +690,15 @@ def test_attachments_of_a_text_answer_are_kept(master):
     assert made.cells[-1].attachments == {"sketch.png": {"image/png": "iVBORw0KGgo="}}
 
 
+def test_a_pipe_or_a_link_to_itself_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    (tmp_path / "loop.ipynb").symlink_to("loop.ipynb")
+    with pytest.raises(assemble.Unreadable, match="it is not a file"):
+        assemble.read(tmp_path / "pipe.ipynb")
+    with pytest.raises(assemble.Unreadable, match=r"there is no file|cannot be read"):
+        assemble.read(tmp_path / "loop.ipynb")
+
+
 def test_tasks_come_from_the_master_with_their_points(master):
     found = masters.tasks(master)
     assert {name: (task.points, task.manual) for name, task in found.items()} == {
@@ -767,6 +776,8 @@ def test_a_setup_that_does_not_end_means_not_run_and_never_nothing(tmp_path):
     done = grade.run(slow, tmp_path / "mine.ipynb", Limits(cell_seconds=0.5))
     assert done.unrun
     assert done.flags == ("not graded: cell setup did not end in 2 s; was this computer busy?",)
+    with pytest.raises(UserError, match=r"no points yet: .* Grade it again"):
+        grade.grade(slow, tmp_path / "mine.ipynb", Limits(cell_seconds=0.1))
 
 
 def test_a_cell_that_mostly_waited_for_a_processor_is_not_the_students_fault(

@@ -151,9 +151,14 @@ def grade(
 ) -> dict[str, float]:
     """Points by task for one submission: no folders, no database.
 
-    Args, Raises: as `run`.
+    Args: as `run`.
+    Raises:
+        UserError: as `run`, or it could not be run here, which is not the student's fault.
     """
-    return run(master, submission, limits).points
+    done = run(master, submission, limits)
+    if done.unrun:
+        raise UserError(f"{submission} has no points yet: {done.flags[0]}. Grade it again.")
+    return done.points
 
 
 def folder(

@@ -19,6 +19,7 @@ from msgspec import Meta
 from lgutils.errors import UserError
 
 MOST = 10**9
+ATOMS = (int, float, str, bool)
 LARGEST = float(np.finfo(np.float32).max)  # of what weights can hold; inf and nan are beyond
 
 Count = Annotated[
@@ -65,18 +66,30 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         UserError: it does not fit; says what was given and what is expected.
     """
     value = plain(value)
-    if objects := [part for part in (kind, *get_args(kind)) if is_dataclass(part)]:
+    if objects := _objects(kind):
         if value is not None or kind in objects:
             expect(value, objects[0], name)
         return value
     try:
-        found = msgspec.convert(value, kind)
+        found = (_known if type(value) in ATOMS else msgspec.convert)(value, kind)
         if isinstance(found, dict):
             json.dumps(found, allow_nan=False)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         reason = f", but it {words}" if (words := _words(kind)) else f". {error}"
         raise UserError(f"{name} {_shown(value)} was given{reason}.") from None
     return found if isinstance(found, tuple | dict) else value  # 1 stays 1 where 1.0 would do
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _known(value: Any, kind: Any) -> Any:
+    """A number or text that fits; remembered, since a grid makes the same settings again and again."""
+    return msgspec.convert(value, kind)
+
+
+@lru_cache
+def _objects(kind: Any) -> list[type]:
+    """The dataclasses that an annotation allows."""
+    return [part for part in (kind, *get_args(kind)) if is_dataclass(part)]
 
 
 def _shown(value: Any) -> str:

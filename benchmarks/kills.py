@@ -120,7 +120,10 @@ def content(path: Path) -> Any:
         with Image.open(path) as image:
             image.load()
     text = TIMES.sub(b"", path.read_bytes())
-    if path.suffix == ".html" and not text.rstrip().endswith(b"</html>"):
+    page = (
+        text.lstrip()[:9].lower().startswith((b"<!doctype", b"<html"))
+    )  # others are parts of pages
+    if page and not text.rstrip().endswith(b"</html>"):
         raise ValueError("no end of page")
     return text
 

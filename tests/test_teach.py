@@ -131,9 +131,12 @@ def ran(monkeypatch):
             suspect=suspect, earned=points, unrun=unrun,
         )  # fmt: skip
 
-    def folder(submissions, master, **how):
+    def folder(submissions, master, *, each, **how):
         calls.append((sorted(submissions), how))
-        return {student: one(path, master) for student, path in submissions.items()}
+        for student, path in submissions.items():
+            if student == "stopped":
+                raise KeyboardInterrupt
+            each(student, one(path, master))
 
     monkeypatch.setattr(grading, "folder", folder)
     return calls
@@ -374,6 +377,17 @@ def test_an_unchanged_submission_is_not_run_again(room, ran):
     first, _ = gradebook.grade((), room.folder, masters=room.masters)
     assert [students for students, _ in ran] == [["student01", "student02"], ["student01"]]
     assert first.points["double"] == 2
+
+
+def test_what_was_graded_before_a_stop_is_not_run_again(room, ran):
+    for student in ("anna", "stopped"):
+        hand_in(room, student, {"double_answer": RIGHT})
+    with pytest.raises(KeyboardInterrupt):
+        gradebook.grade((), room.folder, masters=room.masters)
+    assert [row.student for row in records.rows(room, ["tiny"])] == ["anna"]
+    with pytest.raises(KeyboardInterrupt):
+        gradebook.grade((), room.folder, masters=room.masters)
+    assert [students for students, _ in ran] == [["anna", "stopped"], ["stopped"]]
 
 
 def test_other_limits_or_fresh_run_everything_again(room, ran):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from lgutils.checks import expect
 from lgutils.data import Normalize
 from lgutils.errors import UserError, unknown
 from lgutils.learngene import Learngene
+from lgutils.reading import Count, Name, Share
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,17 @@ class Descendant:
                 origin = f"inherited from {o.source}" if o.source else "fresh"
                 lines.append(f"{o.role:>8}  {o.layer:<20} {origin}")
         return "\n".join([*lines, f"{self.inherited_share:.0%} of all entries inherited"])
+
+
+class Kept(msgspec.Struct):
+    """What the file of a trained descendant holds besides its weights; classes are ids of `dataset`."""
+
+    arch: Name
+    settings: dict[str, Any]
+    classes: tuple[Count, ...]
+    dataset: str
+    accuracy: Share
+    task: str
 
 
 def _mismatch(gene: Learngene, layer: Layer, slot: Layer, state: dict[str, Tensor]) -> str:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 JSON_LIMIT = 2**25  # bytes; the largest that the library writes has a few million
 TABLE_LIMIT = 2**28
+WIDEST = 1000  # columns of a table
 DEEPEST = 100  # levels of JSON in each other
 AGAIN = "Copy or make it again."
 
@@ -142,6 +143,8 @@ def table(
     import pandas
 
     data = content(path, TABLE_LIMIT)
+    if data.partition(b"\n")[0].count(b",") > WIDEST:
+        raise _damaged(path, f"more than {WIDEST} columns", remedy)
     try:
         frame = pandas.read_csv(io.BytesIO(data), low_memory=False, **how)
     except Exception as error:  # pandas raises many kinds for what is no table

@@ -2,10 +2,14 @@
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import random
+import shutil
+import tarfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +17,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lgutils import ancestry, files, fleet, learngene, reading, train
+from lgutils import ancestry, data, files, fleet, learngene, reading, replicate, train
 from lgutils.condense.criteria import Scores
-from lgutils.data import Normalize, archives
+from lgutils.data import Normalize, archives, decode, fetch
 from lgutils.errors import UserError
 from lgutils.learngene import Learngene
 from lgutils.report import Claim, Interval, read_claims
@@ -513,3 +517,154 @@ def test_no_damage_does_more_than_be_refused(tmp_path, name):
         with contextlib.suppress(UserError):
             found = read(path)
             assert not checksummed or same(found, right)
+
+
+# --- datasets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_an_idx_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(archives, "LIMIT", 1000)
+    content = b"\0\0\x08\x01" + (5000).to_bytes(4, "big") + bytes(5000)
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(UserError, match=r"at most|damaged or no idx file"):
+        archives.read_idx(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0\x08", b"\0\0\x08\x03", b"\0\0\x08\x03\0\0", b"\0\0\x08\x00", b"\0\0\x08\xff" * 2,
+     b"\0\0\x08\x02" + b"\xff" * 8, b"\0\0\x0d\x01\0\0\0\1\0"],
+)  # fmt: skip
+def test_an_idx_file_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError, match="damaged or no idx file"):
+        archives.read_idx(tmp_path / "x")
+
+
+def idx_file(path, *shape):
+    head = b"\0\0\x08" + bytes([len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+    path.write_bytes(head + bytes(int(np.prod(shape))))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [((4, 28), (4,)), ((4, 5, 5), (4,)), ((4, 28, 28), (3,)), ((0, 28, 28), (0,)),
+                           ((4, 28, 28), (2, 2)), ((4,), (4,))],
+)  # fmt: skip
+def test_fashion_files_of_other_dimensions_are_one_sentence(tmp_path, images, labels):
+    idx_file(tmp_path / "t10k-images-idx3-ubyte", 4, 28, 28)
+    idx_file(tmp_path / "t10k-labels-idx1-ubyte", 4)
+    idx_file(tmp_path / "train-images-idx3-ubyte", *images)
+    idx_file(tmp_path / "train-labels-idx1-ubyte", *labels)
+    with pytest.raises(UserError, match=r"images of 28x28 as labels are expected|damaged or no"):
+        data.load(f"fashion-mnist:{tmp_path}")
+
+
+def tar_of(path, *members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("limit", ["MOST", "MANY"])
+def test_an_archive_that_unpacks_to_too_much_leaves_nothing(tmp_path, monkeypatch, limit):
+    archive = tar_of(tmp_path / "a.tgz", *((f"{i}.png", bytes(10_000)) for i in range(5)))
+    monkeypatch.setattr(fetch, limit, {"MOST": 30_000, "MANY": 3}[limit])
+    with pytest.raises(UserError, match="It was not unpacked"):
+        fetch.unpack(archive, tmp_path / "set")
+    assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_a_damaged_archive_leaves_nothing(tmp_path):
+    whole = tar_of(
+        tmp_path / "a.tgz", *((f"{i}.png", os.urandom(300)) for i in range(3))
+    ).read_bytes()
+    dice = random.Random(0)
+    for at in dice.sample(range(len(whole)), 60):
+        for content in (whole[:at], whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]):
+            (tmp_path / "b.tgz").write_bytes(content)
+            with contextlib.suppress(UserError):
+                fetch.unpack(tmp_path / "b.tgz", tmp_path / "set")
+            assert not list((tmp_path / "set").glob(".unpacking*"))
+
+
+def test_a_pipe_among_the_pictures_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        decode.decode(tmp_path / "x.png")
+
+
+# --- results folders ------------------------------------------------------------------------------
+
+
+RESULTS = Path(__file__).parent.parent / "results" / "digits-quick"
+
+
+@pytest.fixture
+def results(tmp_path):
+    return Path(shutil.copytree(RESULTS, tmp_path / "results"))
+
+
+def edited(path, at, value):
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), at, value)))
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value"),
+    [("claims.json", "provenance.tasks", "many"), ("claims.json", "provenance.tasks", str(10**12)),
+     ("claims.json", "provenance.tasks", 20), ("claims.json", "provenance.claims", "9"),
+     ("claims.json", "provenance.families", "cnn elephant"), ("claims.json", "provenance", GONE),
+     ("claims.json", "provenance.scale", GONE), ("claims.json", "claims.0.effect.n", "x"),
+     ("claims.json", "claims.0.p", 7), ("claims.json", "claims.0.verdict", "perhaps"),
+     ("subjects.json", "cnn", GONE), ("subjects.json", "cnn.layers", None),
+     ("subjects.json", "cnn.fits.scratch.lr", "fast"), ("subjects.json", "cnn.fits.scratch", GONE),
+     ("subjects.json", "cnn.fits.scratch.epochs", -1), ("subjects.json", "cnn.fits", []),
+     ("subjects.json", "cnn.layers", ["no.such"]), ("subjects.json", "cnn.arch_kwargs", {"x": 1}),
+     ("subjects.json", "cnn.family", "elephant")],
+)  # fmt: skip
+def test_a_results_folder_of_another_shape_is_one_sentence(results, name, at, value):
+    edited(results / name, at, value)
+    with pytest.raises(UserError) as caught:
+        replicate.load(results)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (",0.86", ",7.5"),
+        ("2:0.", "2:x"),
+        (",accuracy,", ",accurate,"),
+        (",key", ",kee"),
+        ("\n", ""),
+    ],
+)
+def test_a_damaged_table_of_runs_is_one_sentence(results, old, new):
+    text = (results / "runs.csv").read_text()
+    assert old in text
+    (results / "runs.csv").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=r"runs\.csv"):
+        replicate.load(results)
+
+
+def test_a_row_that_stands_twice_is_told(results):
+    lines = (results / "runs.csv").read_text().splitlines()
+    (results / "runs.csv").write_text("\n".join([*lines, lines[-1]]))
+    with pytest.raises(UserError, match="twice"):
+        replicate.load(results)
+
+
+def test_the_file_of_a_descendant_with_an_odd_accuracy_is_refused_by_info(tmp_path):
+    from typer.testing import CliRunner
+
+    from lgutils.cli import app
+
+    meta = {"arch": "x", "settings": {}, "classes": [1], "dataset": "digits", "task": "y"}
+    path = files.save_tensors(
+        tmp_path / "d", "descendant", gene_tensors(), {**meta, "accuracy": 7.5}
+    )
+    assert "at `$.accuracy`" in str(CliRunner().invoke(app, ["info", str(path)]).exception)

@@ -316,7 +316,9 @@ def inherit(
 @app.command()
 def info(file: Annotated[Path, typer.Argument(help="Any file that lgutils wrote.")]) -> None:
     """Say what a file holds."""
+    from lgutils import reading
     from lgutils.ancestry import Ancestor
+    from lgutils.inherit import Kept
     from lgutils.learngene import Learngene
 
     tensors, meta = files.load_tensors(file)
@@ -329,5 +331,6 @@ def info(file: Annotated[Path, typer.Argument(help="Any file that lgutils wrote.
         if gene.card:
             print(f"ancestor's weights: {gene.card['weight_hash'][:16]}")
     else:
+        kept = reading.checked(meta, Kept, file)
         for name in ("arch", "settings", "dataset", "classes", "accuracy"):
-            print(f"{name:>12}: {meta.get(name)}")
+            print(f"{name:>12}: {getattr(kept, name)}")

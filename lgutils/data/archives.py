@@ -162,6 +162,6 @@ def read_idx(path: Path) -> Tensor:
     dimensions = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     start = 4 + 4 * dimensions
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
-    if not 1 <= dimensions <= 3 or len(content) != start + math.prod(shape):
+    if not 1 <= dimensions <= 3 or not 0 < math.prod(shape) == len(content) - start:
         raise UserError(f"{path} is damaged or no idx file of bytes. Fetch it again.")
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)

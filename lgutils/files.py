@@ -292,9 +292,12 @@ class _Header(msgspec.Struct):
 
 def unsound(tensors: Mapping[str, Any]) -> str:
     """Why some weights cannot be those of a model: the first that is not finite or of an odd type; or ""."""
+    import torch
+
     for name, tensor in tensors.items():
-        if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
-            return f"the tensor {name!r} has the type {tensor.dtype}, which no model here has"
+        if str(tensor.dtype).removeprefix("torch.") not in DTYPES or tensor.layout != torch.strided:
+            kind = f"{tensor.dtype} ({tensor.layout})"
+            return f"the tensor {name!r} has the type {kind}, which no model here has"
         if tensor.is_floating_point() and not tensor.isfinite().all():
             return f"the tensor {name!r} holds values that are not finite (NaN or infinite)"
     return ""

@@ -101,7 +101,7 @@ def checked(value: Any, kind: type[T], name: Path | str, remedy: str = AGAIN) ->
     """
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+    except (msgspec.ValidationError, UnicodeError, RecursionError, OverflowError) as error:
         why = reason(error).replace(" - at ", " at ")
         why = why[0].lower() + why[1:] if why.startswith(("Expected", "Object")) else why
         raise _damaged(name, why, remedy) from error

@@ -1,11 +1,14 @@
 """What is known of graded submissions: the gradebook's points, and the record kept beside them."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from lgutils import reading
+from lgutils.errors import UserError
 from lgutils.teach.classroom import Classroom
 
 
@@ -56,12 +59,25 @@ class Row:
 
 
 def record_of(path: Path) -> Record:
-    """The record kept in an autograded notebook; an empty one where nbgrader itself graded it."""
-    if not path.is_file():
+    """The record kept in an autograded notebook.
+
+    An empty one, so that the submission is run again, where there is none (nbgrader itself graded it) or
+    none that can be read.
+    """
+    try:
+        return reading.json_file(path, _Notebook).metadata.lgutils
+    except UserError:
         return Record()
-    kept = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("lgutils", {})
-    kept = {each.name: kept[each.name] for each in fields(Record) if each.name in kept}
-    return Record(**{**kept, "flags": tuple(kept.get("flags", ()))})
+
+
+class _Metadata(msgspec.Struct):
+    lgutils: Record = msgspec.field(default_factory=Record)
+
+
+class _Notebook(msgspec.Struct):
+    """A notebook, as far as the record in it is concerned."""
+
+    metadata: _Metadata
 
 
 def rows(room: Classroom, names: Iterable[str]) -> list[Row]:

@@ -115,9 +115,20 @@ class _Run:
         files.save_checkpoint(path, key, state)
 
     def adopt(self, optimizer_state: dict) -> None:
-        """Take over another optimiser's memory, but keep this run's hyper-parameters."""
+        """Take over another optimiser's memory, but keep this run's hyper-parameters.
+
+        Raises:
+            ValueError: it is not the memory of an optimiser for this model.
+        """
         own = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**copy.deepcopy(optimizer_state), "param_groups": own})
+        memories = self.optimizer.state
+        if len({frozenset(memory) for memory in memories.values()}) > 1:
+            raise ValueError("the optimiser remembers other things of one tensor than of others")
+        for p, memory in memories.items():
+            for name, t in memory.items():
+                if t is not None and (name != "step" or t.numel() != 1) and t.shape != p.shape:
+                    raise ValueError(f"the optimiser's {name!r} has another shape than the model")
 
     def resume(self, path: Path, key: str) -> None:
         """Go on from a checkpoint, if there is one."""
@@ -125,7 +136,7 @@ class _Run:
             with files.taken_up(path, key) as state:
                 told = reading.checked(state, _Told, path, "Delete it to start anew.")
                 self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
+                self.adopt(state["optimizer"])
             self.losses, self.curve, self.seconds = told.losses, told.curve, told.seconds
         if not self.together.agree(len(self.losses)):
             raise UserError(

@@ -69,7 +69,7 @@ class Kept(msgspec.Struct):
     classes: tuple[Count, ...]
     dataset: str
     accuracy: Share
-    task: str
+    task: str = ""
 
 
 def _mismatch(gene: Learngene, layer: Layer, slot: Layer, state: dict[str, Tensor]) -> str:

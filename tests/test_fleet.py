@@ -512,6 +512,19 @@ def test_a_file_that_is_no_results_file_is_refused(tmp_path):
         Results(tmp_path / "r.sqlite")
 
 
+def test_a_file_of_one_byte_is_no_results_file_and_stays(tmp_path):
+    (tmp_path / "r.sqlite").write_text("D")
+    with pytest.raises(UserError, match="not a results file"):
+        Results(tmp_path / "r.sqlite")
+    assert (tmp_path / "r.sqlite").read_text() == "D"
+
+
+def test_a_pipe_is_no_results_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="a pipe or a device"):
+        Results(tmp_path / "pipe")
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be opened for writing"):

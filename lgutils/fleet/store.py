@@ -23,6 +23,7 @@ from lgutils.reading import Amount, Count, Share
 
 WAIT = 60  # seconds for another process that writes
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, outcome TEXT NOT NULL)"
+LARGEST = 2**34  # bytes of a results file
 LONGEST = 2**20  # bytes of an outcome; more is damage and not even read
 ROWS = (
     f"SELECT key, CASE WHEN length(outcome) <= {LONGEST} THEN CAST(outcome AS BLOB) END FROM rows"
@@ -49,6 +50,8 @@ class Results:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and reading.regular(self.path, LARGEST) == 1:
+                raise _foreign(self.path)  # SQLite would take a file of one byte for an empty one
             self._db = sqlite3.connect(self.path, timeout=WAIT)
             self._check()
             with self._db:
@@ -134,14 +137,16 @@ class Results:
             raise _explain(error, self.path) from error
 
 
+def _foreign(path: Path) -> UserError:
+    return UserError(f"{path} is not a results file. Name another, or delete it to start anew.")
+
+
 def _explain(error: sqlite3.Error | OSError, path: Path) -> UserError:
     """What stands against using a results file. Only one that is no database is worth nothing."""
     stays = "What is stored stays: run the same command again."
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest of it only refines
         case sqlite3.SQLITE_NOTADB:
-            return UserError(
-                f"{path} is not a results file. Name another, or delete it to start anew."
-            )
+            return _foreign(path)
         case sqlite3.SQLITE_CORRUPT:
             return UserError(
                 f"{path} is damaged ({error}). Move it away to start anew; `sqlite3 FILE .recover` may "

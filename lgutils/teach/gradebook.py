@@ -29,7 +29,8 @@ def grade(
     """Run what was handed in, enter the points, write autograded/ and grades.csv.
 
     A submission that was graded before is run again only if it, the master, the limits or lgutils' version
-    changed, or if it could not be run.
+    changed, or if it could not be run. Points are entered as soon as they are known: what was graded before an
+    interruption stays.
     Points given by hand stay; nbgrader asks for another look at them where a submission changed.
 
     Args:

@@ -446,6 +446,35 @@ def test_a_checkpoint_of_another_shape_is_one_sentence(checkpoint, at, value):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [torch.ones(3), [], 1.5, "x"])
+def test_an_optimizers_memory_of_another_shape_is_one_sentence(checkpoint, value):
+    path, state = checkpoint
+    state["optimizer"]["state"][0]["exp_avg"] = value
+    files.save_checkpoint(path, state.pop("key"), state)
+    with pytest.raises(UserError, match="Delete it to start anew"):
+        trained(path)
+
+
+def test_a_checkpoint_whose_bytes_changed_is_refused_though_torch_would_read_it(tmp_path):
+    path = files.save_checkpoint(tmp_path / "c", "key", {"w": torch.full((999,), 1.0)})
+    content = path.read_bytes()
+    one = bytes(torch.ones(9).numpy())
+    path.write_bytes(content.replace(one, bytes(torch.full((9,), 2.0).numpy()), 1))
+    assert torch.load(path, weights_only=True)["w"].max() == 2
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        files.load_checkpoint(path, "key")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "{}", '{"metadata": 3}', '{"metadata": {"lgutils": {"flags": 3}}}']
+)
+def test_a_record_that_cannot_be_read_is_an_empty_one(tmp_path, text):
+    from lgutils.teach.records import Record, record_of
+
+    (tmp_path / "n.ipynb").write_text(text)
+    assert record_of(tmp_path / "n.ipynb").key == Record().key == ""
+
+
 # --- every byte -----------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ WAYS = {  # signal, whether all processes of the group get it, share
     "INT to all": (signal.SIGINT, True, 3),
 }
 MOST = 6  # kills of a trial
+UNBROKEN = "0"  # the folder of the first run, as trials are counted from 1
 GRACE, PATIENCE = 10, 60  # seconds for what a dead process left; for ending after TERM or INT
 ALONE = ("LGUTILS_DATA", "LGUTILS_SCALE", "LGUTILS_DEBUG", "RAY_ADDRESS", "WORLD_SIZE", "RANK")
 TIMES = re.compile(rb"\d+ minutes of one worker")
@@ -300,7 +301,7 @@ class Campaign:
     """Kills of all jobs, written down in a folder.
 
     Attributes:
-        folder: short, as Ray and Jupyter make sockets in it (some 100 bytes are allowed).
+        folder: short: Ray makes sockets in it, whose paths may have some 100 bytes in all.
         seed: draws times and signals.
     """
 
@@ -338,7 +339,7 @@ class Campaign:
         """Run the command once without a kill, if that was not done; gives its seconds."""
         for event in self.events("unbroken", job=job.name):
             return event["seconds"]
-        place = self.folder / job.name / "unbroken"
+        place = self.folder / job.name / UNBROKEN
         self._begin(job, place)
         began = time.monotonic()
         if code := self._run(job, place):
@@ -357,7 +358,7 @@ class Campaign:
         for top in ("out", "cache"):
             (place / top).mkdir(parents=True)
             for name in job.after:
-                source = self.folder / name / "unbroken" / top
+                source = self.folder / name / UNBROKEN / top
                 shutil.copytree(source, place / top, copy_function=_copy, dirs_exist_ok=True)
         (place / "tmp").mkdir()
         job.prepare(place / "out")
@@ -419,7 +420,7 @@ class Campaign:
               flush=True)  # fmt: skip
 
     def _ended(self, job: Job, this: dict, code: int) -> None:
-        place, whole = (self.folder / job.name / name for name in (str(this["trial"]), "unbroken"))
+        place, whole = (self.folder / job.name / name for name in (str(this["trial"]), UNBROKEN))
         orphans = left_alive(place)
         fell = [f"ended with {code}: {last_words(place)}"] if code else broken(place)
         differ = [] if fell else differences(place, whole)
@@ -499,7 +500,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help=f"some of: {', '.join(JOBS)}")
     parser.add_argument("--workers", type=int, default=1, help="jobs side by side")
-    folder = Path(tempfile.gettempdir(), "lgutils-kills")
+    folder = Path(tempfile.gettempdir(), "kills")
     parser.add_argument("--folder", type=Path, default=folder, help=f"default: {folder}")
     given = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # children take both, whatever the shell ignores

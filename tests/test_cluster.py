@@ -284,19 +284,19 @@ def test_a_stop_cancels_what_has_not_ended():
     assert ray.cancelled == ["b"]
 
 
-def test_an_error_while_storing_stops_the_tasks_at_once(monkeypatch):
+def test_an_error_while_storing_stops_the_tasks_at_once(monkeypatch, tmp_path):
     ray = Ended(a=([row(ASKED[0])], None))
     monkeypatch.setattr(cluster, "run", lambda *_: cluster._collected(ray, ["a", "b"]))
 
-    class Full:
-        def find(self, jobs):
-            return {}
+    def full(results, rows):
+        raise UserError("the disk is full")
 
-        def add(self, rows):
-            raise UserError("the disk is full")
-
-    with pytest.raises(UserError, match="the disk is full"):
-        fleet.run(ASKED, results=Full(), backend="ray")
+    monkeypatch.setattr(fleet.Results, "add", full)
+    with (
+        fleet.Results(tmp_path / "rows.sqlite") as results,
+        pytest.raises(UserError, match="the disk is full"),
+    ):
+        fleet.run(ASKED, results=results, backend="ray")
     assert ray.cancelled == ["b"]
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the command line must not wait for torch
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait sleep: two that spin for each other
 # beside other work are several times slower. OpenMP reads it when torch is loaded.
 ROUNDS = 4  # of the probe; the fastest counts
+# Own work only, as other programs must not decide; Windows counts it in steps that are too long.
+CLOCK = time.process_time if os.name == "posix" else time.perf_counter
 SLOWER = 1.5  # times slower than the usual way, and the other way is taken
 
 
@@ -152,9 +154,9 @@ def _probed(able: bool) -> Arithmetic:
         with torch.enable_grad():
             for _ in range(ROUNDS + 1):  # the first one warms up, and is never the fastest
                 for name, step in ways.items():
-                    began = time.perf_counter()
+                    began = CLOCK()
                     step()
-                    best[name] = min(best[name], time.perf_counter() - began)
+                    best[name] = min(best[name], CLOCK() - began)
     finally:
         torch.set_num_threads(threads)
     return Arithmetic(

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,16 @@ def test_the_probe_leaves_threads_and_random_numbers_alone():
     machine._probed(True)
     assert torch.get_num_threads() == before
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a clock too coarse")
+def test_waiting_for_other_programs_does_not_count_as_slow(monkeypatch):
+    def step(layout, dtype):  # the way that is chosen waits, the other one computes
+        fast = layout == torch.channels_last
+        return (lambda: time.sleep(0.02)) if fast else (lambda: sum(range(20_000)))
+
+    monkeypatch.setattr(machine, "_step", step)
+    assert machine._probed(False).channels_last
 
 
 @pytest.mark.parametrize(("has", "same"), [(True, "bfloat16"), (False, "float32")])

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `lgutils course` sets it; read with torch
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir())  # not in the tree
 
 import pytest
 import torch
@@ -20,6 +22,12 @@ from lgutils.train import Score
 # At most two for the kernels that run notebooks; one here, where two would mostly wait for each other.
 os.environ["OMP_NUM_THREADS"] = str(min(2, torch.get_num_threads()))
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz", type=int, default=0, help="cases of a campaign, for tests/fuzz (0: the usual few)"
+    )
 
 
 def random_ancestor(arch: str, seed: int = 3, **kwargs) -> Ancestor:

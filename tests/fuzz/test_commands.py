@@ -51,6 +51,7 @@ SENSIBLE = {  # by the name of the option or argument
     "branch": ["main"], "site_branch": ["gh-pages"], "names": ["a1_splits", "a5_judging"],
     "folder": ["teaching"], "student": ["ann", "bob"], "workers": ["1", "2"], "cell_seconds": ["1", "30.5"],
 }  # fmt: skip
+OURS = {f"{name}.safetensors" for name in ("a", "v", "g", "gv", "d", "old")}  # written by lgutils
 PATHS = [
     "", ".", "..", "nowhere", "notes.txt", "photo.png", "thesis.ipynb", "folder", "full", "pics", "pipe", "dangling",
     "link.safetensors", "empty.safetensors", "foreign.safetensors", "readonly.txt", "a.safetensors", "g.safetensors",
@@ -302,7 +303,17 @@ def left(path: str) -> bool:
     return name.endswith(".part") or (name.startswith((".", "tmp")) and not kept)
 
 
-def touched(world: World, code: int, caches: tuple[str, ...]) -> list[str]:
+def replaceable(world: World, line: tuple[str, ...], code: int) -> set[str]:
+    """Files that this command may write anew: named as output, ours or with --force, and never its input."""
+    if code:
+        return set()
+    values = [os.path.relpath(os.path.realpath(world.yard / v), world.yard.resolve()) for v in line]
+    outputs = {value for flag, value in zip(line, values[1:]) if flag in ("--out", "--folder")}
+    inputs = {value for flag, value in zip(line, values[1:]) if flag not in ("--out", "--folder")}
+    return outputs - inputs if "--force" in line else (outputs & OURS) - inputs
+
+
+def touched(world: World, code: int, caches: tuple[str, ...], may: set[str]) -> list[str]:
     """What came to harm or was left behind, a line each."""
     told, now = [], {name: look(world.base / name) for name in world.before}
     own = {
@@ -317,7 +328,7 @@ def touched(world: World, code: int, caches: tuple[str, ...]) -> list[str]:
     if code == 2 and new:
         told.append(f"refused, but written: {new[:3]}")
     for name, how in world.before["yard"].items():
-        if now["yard"].get(name) != how and not (code == 0 and name == "old.safetensors"):
+        if now["yard"].get(name) != how and name not in may:
             told.append(f"{name} was {how[:14]}, is {now['yard'].get(name, 'gone')[:14]}")
     return told
 
@@ -326,8 +337,9 @@ def judge(figures, world, line, environment, encoding):
     figures.counts["tried"] += 1
     case = (line, environment, encoding)
     code, _, errors, fell = world.call(line, environment, encoding)
-    harm = touched(world, code, tuple(filter(None, environment.values())))
-    if harm or set(look(world.yard)) != set(world.before["yard"]):
+    may = replaceable(world, line, code)
+    harm = touched(world, code, tuple(filter(None, environment.values())), may)
+    if harm or look(world.yard) != world.before["yard"]:
         world.again()
     if isinstance(fell, Hang):
         figures.fallen("Hang", place(fell), case, text(fell))
@@ -349,6 +361,62 @@ def judge(figures, world, line, environment, encoding):
         figures.counts["worked"] += 1
     else:
         figures.fallen(f"exit code {code}", " ".join(line[:1]), case, errors[-900:])
+
+
+FELL = {  # these ended in a traceback, hung, or destroyed a file once
+    "Greek classes on an old terminal": ("accumulate", "cnn"),
+    "Greek classes of a task on an old terminal": ("inherit", "g.safetensors", "--epochs", "1"),
+    "a seed below zero": ("inherit", "g.safetensors", "--seed", "-1"),
+    "a seed beyond 64 bits": ("inherit", "g.safetensors", "--seed", str(2**64)),
+    "very many seeds": ("condense", "a.safetensors", "--criterion", "random", "--seeds", "99999999999"),
+    "very many tasks": ("replicate", "--tasks", "99999999999"),
+    "a name of 300 letters": ("compare", "n" * 300, "results"),
+    "a teacher's folder of 300 letters": ("teach", "report", "--folder", "n" * 300),
+    "a name that is no UTF-8": ("info", "\udcff\udcfe"),
+    "nobody's home": ("data", "digits", "--data-dir", "~nouser/x"),
+    "a nested setting": ("accumulate", "--arch", "resnet18", "--set", "stages=" + "[" * 9999),
+    "a setting without a value": ("accumulate", "--arch", "resnet18", "--set", "arch="),
+    "a seed as a setting": ("accumulate", "--arch", "learngene_vgg", "--set", "seed=1"),
+    "hidden layers of no width": ("accumulate", "--arch", "learngene_vgg", "--set", "hidden=0,0"),
+    "samples onto a file": ("data", "digits", "--export", "notes.txt"),
+    "out is empty": ("condense", "a.safetensors", "--layers", "features.4", "--out", ""),
+    "out is the input": ("condense", "a.safetensors", "--layers", "features.4", "--out", "a.safetensors"),
+    "out is the input by a link": (
+        "condense", "a.safetensors", "--layers", "features.4", "--out", "link.safetensors",
+    ),
+    "out is a text": ("condense", "a.safetensors", "--layers", "features.4", "--out", "notes.txt"),
+    "out is a pipe": ("condense", "a.safetensors", "--layers", "features.4", "--out", "pipe"),
+    "the input is a pipe": ("info", "pipe"),
+    "out is a link to nowhere": (
+        "condense", "a.safetensors", "--layers", "features.4", "--out", "dangling",
+    ),
+    "a device that is not there": ("accumulate", "cnn", "--fresh", "--device", "mps"),
+    "a device without data": ("accumulate", "cnn", "--fresh", "--device", "meta"),
+    "an adopted family": ("replicate", "--families", "custom"),
+    "a new teacher's folder for no assignment": ("teach", "release", "nothing", "--folder", "new"),
+}  # fmt: skip
+SILENT = {  # these were taken for something else without a word
+    "a budget of nothing": ("condense", "a.safetensors", "--criterion", "random", "--budget", "0"),
+    "an empty budget": ("condense", "a.safetensors", "--criterion", "random", "--budget", ""),
+    "no layers": ("condense", "a.safetensors", "--layers", ""),
+    "no chapters": ("course", "--only", ""),
+}
+
+
+@pytest.mark.parametrize("name", [*FELL, *SILENT])
+def test_a_command_line_that_fell_once(world, figures, name):
+    judge(figures, world, (FELL | SILENT)[name], {}, "ascii")
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_command_line_that_said_nothing_is_refused(world, name):
+    code, _, errors, _ = world.call(SILENT[name], {}, "utf-8")
+    assert (code, errors.count("lgutils: ")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])
+def test_a_number_of_torchrun_that_is_none(world, figures, name):
+    judge(figures, world, ("recipes",), {name: "abc"}, "utf-8")
 
 
 @settings(max_examples=share(0.3))

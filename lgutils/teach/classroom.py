@@ -119,15 +119,17 @@ class Classroom:
 
 
 def enter(
-    folder: Path | str, masters: Mapping[str, Path] | None = None, *, new: bool = False
-) -> Classroom:
+    folder: Path | str, masters: Mapping[str, Path] | None = None, *, new: bool = False,
+    names: Iterable[str] = (),
+) -> Classroom:  # fmt: skip
     """Open a teacher's folder.
 
     Args:
         masters: assignment -> instructor's notebook NAME/NAME.ipynb; None for the course's own.
         new: make the folder where it is missing.
+        names: assignments that must be known, before the folder is made.
     Raises:
-        UserError: nbgrader is not installed, or there is no such folder.
+        UserError: nbgrader is not installed, or there is no such folder or assignment.
     """
     nbgrader_utils()
     if masters is None:
@@ -135,7 +137,8 @@ def enter(
 
         masters = found()
     folder = Path(folder).absolute()
-    config = folder / "nbgrader_config.py"
+    room, config = Classroom(folder, dict(masters)), folder / "nbgrader_config.py"
+    room.choose(names)
     if new and not config.exists():
         source = str(next(iter(masters.values())).resolve().parent.parent)
         files.write_text(config, CONFIG.format(source=source))
@@ -144,7 +147,7 @@ def enter(
             f"{folder} is not a teacher's folder: it has no nbgrader_config.py. "
             "Make one with `lgutils teach release`, or name another with --folder."
         )
-    return Classroom(folder, dict(masters))
+    return room
 
 
 def shown(path: Path | str) -> str:

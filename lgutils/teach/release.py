@@ -34,7 +34,8 @@ def release(
         UserError: an unknown assignment, a text of a solution that is left (the student version is
             then removed), tasks that changed after submissions were graded, a broken master.
     """
-    room = enter(folder, masters, new=True)
+    names = list(names)
+    room = enter(folder, masters, new=True, names=names)
     return {name: _release(room, name) for name in room.choose(names)}
 
 

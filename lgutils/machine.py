@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,7 @@ if TYPE_CHECKING:  # the command line must not wait for torch
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait sleep: two that spin for each other
 # beside other work are several times slower. OpenMP reads it when torch is loaded.
 ROUNDS = 4  # of the probe; the fastest counts
-# Own work only, as other programs must not decide; Windows counts it in steps that are too long.
-CLOCK = time.process_time if os.name == "posix" else time.perf_counter
-SLOWER = 1.5  # times slower than the usual way, and the other way is taken
+SLOWER = 2  # times slower than float32, and bfloat16 is not used: emulated it is 4 to 8 times
 
 
 def cores() -> int:
@@ -120,9 +118,9 @@ class Arithmetic(NamedTuple):
 def arithmetic(kind: str = "cpu") -> Arithmetic:
     """What a device is fast at; asked or measured once a process.
 
-    A GPU is asked by torch's own query. So is a CPU, where torch has a public one; as that one does not know
-    what a user switched off (ONEDNN_MAX_CPU_ISA), a yes is tried in a fraction of a second: an emulated
-    bfloat16 is many times slower than float32.
+    A GPU is asked by torch's own queries. So is a CPU, where torch has public ones: oneDNN is what makes
+    channels last pay. The one for bfloat16 does not know what a user switched off (ONEDNN_MAX_CPU_ISA), so a yes
+    is tried in a fraction of a second: an emulated bfloat16 is many times slower than float32.
 
     Args:
         kind: of the device, "cpu", "cuda", ...
@@ -134,38 +132,35 @@ def arithmetic(kind: str = "cpu") -> Arithmetic:
         return Arithmetic(query is not None and query(including_emulation=False), True)
     told = getattr(torch.cpu, "get_capabilities", dict)()
     able = not told or any("bf16" in name and has is True for name, has in told.items())
-    return _probed(able)
+    return Arithmetic(able and _tried(), torch.backends.mkldnn.is_available())
 
 
-def _probed(able: bool) -> Arithmetic:
-    """Time a small convolution's step, in turns, on one thread."""
+def _tried() -> bool:
+    """Whether a small convolution's step in bfloat16 is no slower than in float32, on one thread.
+
+    The clock is the thread's own where it is fine enough, so that other programs do not decide.
+    """
     import torch
 
+    fine = time.get_clock_info("thread_time").resolution < 1e-5
+    clock = time.thread_time if fine else time.perf_counter
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        ways = {
-            "usual": _step(torch.channels_last, torch.float32),
-            "contiguous": _step(torch.contiguous_format, torch.float32),
-        }
-        if able:
-            ways["bfloat16"] = _step(torch.channels_last, torch.bfloat16)
-        best = dict.fromkeys(ways, float("inf"))
+        best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+        steps = {dtype: _step(dtype) for dtype in best}
         with torch.enable_grad():
             for _ in range(ROUNDS + 1):  # the first one warms up, and is never the fastest
-                for name, step in ways.items():
-                    began = CLOCK()
+                for dtype, step in steps.items():
+                    began = clock()
                     step()
-                    best[name] = min(best[name], CLOCK() - began)
+                    best[dtype] = min(best[dtype], clock() - began)
     finally:
         torch.set_num_threads(threads)
-    return Arithmetic(
-        able and best["bfloat16"] < SLOWER * best["usual"],
-        best["usual"] < SLOWER * best["contiguous"],
-    )
+    return best[torch.bfloat16] < SLOWER * best[torch.float32]
 
 
-def _step(layout: "torch.memory_format", dtype: "torch.dtype"):
+def _step(dtype: "torch.dtype") -> Callable[[], None]:
     """A function that passes images forwards and backwards through two convolutions."""
     import torch
     from torch import nn
@@ -174,8 +169,8 @@ def _step(layout: "torch.memory_format", dtype: "torch.dtype"):
         net = nn.Sequential(
             nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
             nn.Conv2d(64, 64, 3, padding=1),
-        ).to(memory_format=layout)  # fmt: skip
-        x = torch.randn(4, 64, 16, 16).contiguous(memory_format=layout)
+        ).to(memory_format=torch.channels_last)  # fmt: skip
+        x = torch.randn(4, 64, 16, 16).contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):

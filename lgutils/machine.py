@@ -88,12 +88,15 @@ def _idle() -> int:
 def free_threads() -> Iterator[int]:
     """Compute in the block with no more threads than cores are free; yields their number.
 
-    A number that the user chose, by OMP_NUM_THREADS or `torch.set_num_threads`, stays.
+    A number that the user chose, by OMP_NUM_THREADS or `torch.set_num_threads`, stays. So does torch's own
+    where waiting threads sleep (`PASSIVE`): there more threads than free cores do little harm, and the sums,
+    so the weights, do not hang on what else is running.
     """
     import torch
 
     before = torch.get_num_threads()
-    chosen = before == 1 or os.environ.get("OMP_NUM_THREADS") or before < cores()
+    passive = os.environ.get("OMP_WAIT_POLICY", "").upper() == PASSIVE["OMP_WAIT_POLICY"]
+    chosen = passive or before == 1 or os.environ.get("OMP_NUM_THREADS") or before < cores()
     now = before if chosen else min(before, free_cores())
     torch.set_num_threads(now)
     try:

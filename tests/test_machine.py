@@ -143,7 +143,8 @@ def test_where_the_system_does_not_tell_all_cores_count_as_free(monkeypatch):
 @pytest.fixture
 def two_threads(monkeypatch):
     """A process that torch gave two threads, on two cores of which one is free."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(machine, "cores", lambda: 2)
     monkeypatch.setattr(machine, "free_cores", lambda: 1)
     before = torch.get_num_threads()
@@ -158,8 +159,13 @@ def test_a_training_takes_no_more_threads_than_cores_are_free(two_threads):
     assert torch.get_num_threads() == 2
 
 
-def test_a_number_of_threads_that_the_user_chose_stays(two_threads, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+@pytest.mark.parametrize(
+    ("name", "value"), [("OMP_NUM_THREADS", "2"), ("OMP_WAIT_POLICY", "passive")]
+)
+def test_threads_that_the_user_chose_or_that_sleep_while_they_wait_stay(
+    two_threads, monkeypatch, name, value
+):
+    monkeypatch.setenv(name, value)
     with machine.free_threads() as threads:
         assert threads == 2
 

@@ -9,7 +9,7 @@ started again each time, until after one to six kills it is left to end. More th
 SIGKILL to all its processes, the others SIGKILL or SIGTERM to the first process alone, or SIGINT to all.
 
 After each kill every file that is visible in the folder and in the cache must be whole, and no process may
-be left (after ten seconds). At the end rows, weights and all other files must be those of the unbroken run,
+be left (after half a minute). At the end rows, weights and all other files must be those of the unbroken run,
 bit for bit, but for measured times; and no file may be there that the unbroken run did not leave. Ray's own
 folder of sessions is not looked at. All runs have one thread, and images and checkpoints of their own.
 
@@ -58,7 +58,7 @@ WAYS = {  # signal, whether all processes of the group get it, share
 }
 MOST = 6  # kills of a trial
 UNBROKEN = "0"  # the folder of the first run, as trials are counted from 1
-GRACE, PATIENCE = 10, 60  # seconds for what a dead process left; for ending after TERM or INT
+GRACE, PATIENCE = 30, 60  # seconds for what a dead process left; for ending after TERM or INT
 ALONE = ("LGUTILS_DATA", "LGUTILS_SCALE", "LGUTILS_DEBUG", "RAY_ADDRESS", "WORLD_SIZE", "RANK")
 TIMES = re.compile(rb"\d+ minutes of one worker")
 HEADER = ["job", "kills", "resumed", "equal", "orphans", "litter", "fallen"]

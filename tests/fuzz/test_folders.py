@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from damage import bytes_damage, changes, dumped
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from yard import share
@@ -137,6 +137,10 @@ ODD = st.tuples(
     things=st.lists(ODD, min_size=1, max_size=3),
     pixels=st.sampled_from([None, 8, 16]),
     lazy=st.booleans(),
+)
+@example(things=[("a", "x.png", "fifo", None)], pixels=None, lazy=False).via("a pipe")
+@example(things=[("b", "x", "loop", None), ("b", "y", "loop", None)], pixels=None, lazy=False).via(
+    "circles"
 )
 def test_odd_things_in_folders(album, odd_pictures, figures, own_limit, things, pixels, lazy):
     place = fresh(album)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from damage import bytes_damage, changes, dumped, safetensors, taken_apart
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 from samples import Content, idx
@@ -216,6 +216,10 @@ def test_damaged_bytes_of_results(samples, desk, figures, damage):
     change=changes(),
     raw=st.one_of(st.none(), st.none(), st.binary(max_size=9), st.just("[" * 9999)),
 )
+@example(change=dict, raw="[" * 9999).via("a row that is nested deep")
+@example(change=dict, raw=b"\xff").via("a row that is no text")
+@example(change=lambda row: {**row, "accuracy": None}, raw=None).via("a row without accuracy")
+@example(change=lambda row: {**row, "accuracy": 7.5}, raw=None).via("more than all right")
 def test_odd_rows(samples, desk, figures, change, raw):
     path = put(desk, samples["rows"], "rows.sqlite")
     with sqlite3.connect(path) as db:
@@ -314,6 +318,8 @@ def test_damaged_idx_files(samples, desk, figures, name, damage):
 @given(
     shape=st.lists(st.integers(0, 40), max_size=5), other=st.integers(0, 9), kind=st.integers(7, 15)
 )
+@example(shape=[0, 34, 0], other=0, kind=8).via("an idx file without pictures")
+@example(shape=[39, 29, 4], other=9, kind=8).via("an idx file of other pictures")
 def test_idx_files_of_any_dimensions(desk, samples, figures, shape, other, kind):
     place = desk / "fashion-mnist"
     place.mkdir(exist_ok=True)
@@ -378,6 +384,9 @@ def _form(tensors, form, bomb):
     ),
     damage=st.one_of(st.none(), st.none(), bytes_damage()),
 )
+@example(steps=[(55, "sparse")], form="alone", suffix=".pth", damage=None).via("a sparse tensor")
+@example(steps=[(3, "nan")], form="alone", suffix=".pth", damage=None).via("no numbers")
+@example(steps=[], form="bomb", suffix=".pth", damage=None).via("a pickle that acts")
 def test_odd_foreign_weights(sources, desk, figures, steps, form, suffix, damage):
     card, case = sources["cnn"][0].card, (steps, form, suffix, damage)
     tensors = {k: t.clone() for k, t in sources["cnn"][0].model.state_dict().items()}

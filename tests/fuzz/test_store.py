@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -152,3 +153,10 @@ def test_the_store_is_a_dictionary(figures):
         figures.fallen(type(error).__name__, place(error), "the store", text(error))
     else:
         figures.counts["worked"] += share(0.05)
+
+
+def test_a_file_of_one_byte_is_left_alone(tmp_path):
+    (tmp_path / "x").write_bytes(b"x")
+    with pytest.raises(UserError, match="not a results file"):
+        Results(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"x"

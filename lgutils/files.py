@@ -295,9 +295,9 @@ def unsound(tensors: Mapping[str, Any]) -> str:
     import torch
 
     for name, tensor in tensors.items():
-        odd = [tensor.dtype] * (str(tensor.dtype).removeprefix("torch.") not in DTYPES)
-        if odd := [*odd, *[tensor.layout] * (tensor.layout != torch.strided)]:
-            return f"the tensor {name!r} has the type {odd[0]}, which no model here has"
+        known = str(tensor.dtype).removeprefix("torch.") in DTYPES
+        if (odd := tensor.layout if known else tensor.dtype) != torch.strided:
+            return f"the tensor {name!r} has the type {odd}, which no model here has"
         if tensor.is_floating_point() and not tensor.isfinite().all():
             return f"the tensor {name!r} holds values that are not finite (NaN or infinite)"
     return ""

@@ -226,9 +226,13 @@ def save_tensors(path: Path | str, kind: str, tensors: dict, meta: dict) -> Path
         kind: what the file holds, "ancestor" or "learngene"; checked when loading.
         tensors: torch tensors by name.
         meta: anything JSON can hold.
+    Raises:
+        UserError: a tensor that `load_tensors` would refuse, see `unsound`; or see `atomic`.
     """
     from safetensors.torch import save
 
+    if wrong := unsound(tensors):
+        raise UserError(f"{path} was not written: {wrong}.")
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     header = {"kind": kind, "format": FORMAT, "sha256": _tensor_hash(tensors), **meta}
     # Written by Python: safetensors' own writer hides a full disk behind an error of its own.

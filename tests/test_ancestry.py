@@ -247,6 +247,27 @@ def test_a_trained_ancestor_is_cached(tiny_world):
     assert [p.name for p in tiny_world.iterdir()] == [f"ancestor-cnn-{TINY.key}.safetensors"]
 
 
+def test_a_stop_between_training_and_saving_costs_an_epoch_not_all(tiny_world, monkeypatch):
+    unbroken = accumulate(TINY, fresh=True, progress=False)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ancestor, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            accumulate(TINY, fresh=True, progress=False)
+    assert list(tiny_world.glob("*.ckpt"))
+    epochs = []
+    real = train.loop._epoch
+    monkeypatch.setattr(
+        train.loop, "_epoch", lambda *given: epochs.append(given[2]) or real(*given)
+    )
+    resumed = accumulate(TINY, fresh=True, progress=False)
+    assert epochs == [2]
+    assert train.weight_hash(resumed.model) == train.weight_hash(unbroken.model)
+
+
 def test_the_second_call_loads(tiny_world, monkeypatch):
     first = accumulate(TINY, progress=False)
     monkeypatch.setattr(train, "fit", None)

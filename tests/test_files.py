@@ -415,3 +415,12 @@ def test_header_is_plain_json(saved):
 
     with safe_open(saved, framework="pt") as handle:
         assert json.loads(handle.metadata()["lgutils"])["kind"] == "learngene"
+
+
+def test_weights_that_could_not_be_read_again_are_not_written(tmp_path):
+    broken = {"a": torch.tensor([1.0, float("nan")])}
+    with pytest.raises(
+        UserError, match=r"was not written: the tensor 'a' holds values that are not"
+    ):
+        files.save_tensors(tmp_path / "x.safetensors", "learngene", broken, {})
+    assert not list(tmp_path.iterdir())

@@ -53,6 +53,7 @@ def accumulate(
         )  # fmt: skip
     if train.is_main():
         ancestor.save(cached)
+        cached.with_suffix(".ckpt").unlink(missing_ok=True)
     return ancestor
 
 
@@ -77,7 +78,8 @@ def pretrain(
     """Train an ancestry model on the base classes, whatever is shipped or cached.
 
     All processes of a launch call this together, see `train.fit`; each gets the same ancestor. What they
-    find on disk, images and checkpoint, lies in a folder that all machines share.
+    find on disk, images and checkpoint, lies in a folder that all machines share. The checkpoint stays until
+    the caller has saved the ancestor: a process that is killed in between costs an epoch, not all.
     """
     together = train.join(device_name)
     with together.main_first():
@@ -93,7 +95,8 @@ def pretrain(
     with machine.free_threads():
         fitted = train.fit(
             model, training, normalize, config.fit, test=held, device_name=device_name,
-            checkpoint=checkpoint, progress=f"accumulating ({config.family})" if progress else None,
+            checkpoint=checkpoint, keep=True,
+            progress=f"accumulating ({config.family})" if progress else None,
         )  # fmt: skip
         title = device_title(together.device)
     card = AncestryCard.of(

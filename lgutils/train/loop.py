@@ -262,6 +262,7 @@ def fit(
     optimizer_state: dict | None = None,
     device_name: str | None = None,
     checkpoint: Path | str | None = None,
+    keep: bool = False,
     progress: str | None = None,
 ) -> Fitted:
     """Train a copy of a model; the model given is not touched.
@@ -290,7 +291,8 @@ def fit(
         optimizer_state: start from another run's optimiser instead of a fresh one (the learning rate
             and weight decay stay those of `config`).
         device_name: see `device`.
-        checkpoint: file for resuming, written after every epoch and removed at the end.
+        checkpoint: file for resuming, written after every epoch but the last and removed at the end.
+        keep: leave it there, for who has yet to write down what was learned.
         progress: title of a progress bar; None for none.
     Raises:
         Diverged: NaN loss (names the step and the learning rate), or weights that are no numbers at the end.
@@ -318,7 +320,7 @@ def fit(
     with models.explained(run.model, train[0].shape[1:]):
         score = _epochs(run, shuffled, held, config, log_at, path, key, progress)
     _finite_weights(run.model, config)
-    if path and together.main:
+    if path and together.main and not keep:
         path.unlink(missing_ok=True)
     together.wait()  # a next training must not find that file
     run.model.eval()

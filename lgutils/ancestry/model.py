@@ -234,7 +234,7 @@ class Ancestor:
         return data.decoded(found), labels
 
     def sized(self, dataset: str) -> str:
-        """A dataset's name with this ancestor's size of images, unless it tells one: "glyphs@64"."""
+        """A dataset's name with this ancestor's size of images, unless it tells one: ``glyphs@64``."""
         wanted, own = data.Dataset.parse(dataset), self.card.dataset
         if wanted.pixels or own == dataset:
             return dataset

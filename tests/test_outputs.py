@@ -419,7 +419,7 @@ def test_a_database_of_another_program_is_left_alone(folder):
 
 def test_a_folder_in_the_results_files_place_is_no_reason_to_delete_it(folder):
     (folder / "r.sqlite").mkdir()
-    with pytest.raises(UserError, match="r.sqlite is a folder, but a file is expected") as told:
+    with pytest.raises(UserError, match="is a folder, but a file is expected") as told:
         fleet.Results("r.sqlite")
     assert "elete" not in str(told.value)
 

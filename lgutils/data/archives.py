@@ -76,7 +76,7 @@ def read_pickle(path: Path, md5: str) -> dict:
         return _Plain(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a pickle can fail in many ways
         raise UserError(
-            f"{path} was not read: {error}. Only arrays and plain values are."
+            f"{path} was not read: {reading.reason(error)}. Only arrays and plain values are."
         ) from error
 
 

@@ -121,7 +121,8 @@ def _without(found: ImageSet, names: tuple[str, ...], failed: dict[int, str]) ->
     """Leave out pictures that cannot be read, and say so once."""
     if not failed:
         return found
-    first = ", ".join(f"{shown(names[row])} ({why})" for row, why in list(failed.items())[:3])
+    some = [f"{shown(names[row])} ({why})" for row, why in list(failed.items())[:3]]
+    first = ", ".join(map(reading.reason, some))
     told = f"{len(failed)} of {len(names)} pictures of {found.name} cannot be read: {first}"
     told += ", ..." if len(failed) > 3 else ""
     if len(failed) > BAD * len(names):

@@ -125,8 +125,11 @@ class _Run:
         memories = self.optimizer.state
         if len({frozenset(memory) for memory in memories.values()}) > 1:
             raise ValueError("the optimiser remembers other things of one tensor than of others")
+        first = next(iter(memories.values()), {})
         for p, memory in memories.items():
             for name, t in memory.items():
+                if (t is None) != (first[name] is None):
+                    raise ValueError(f"the optimiser's {name!r} is there for some tensors only")
                 if t is not None and (name != "step" or t.numel() != 1) and t.shape != p.shape:
                     raise ValueError(f"the optimiser's {name!r} has another shape than the model")
 

@@ -17,6 +17,7 @@ def pytest_configure(config):
         phases=phases, suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     settings.load_profile("lgutils")
+    config.addinivalue_line("filterwarnings", "ignore:Generating overly large repr")
     config.stash[FIGURES] = Figures(keep=bool(asked))
 
 

@@ -392,7 +392,7 @@ def test_odd_foreign_weights(sources, desk, figures, steps, form, suffix, damage
     tensors = {k: t.clone() for k, t in sources["cnn"][0].model.state_dict().items()}
     for number, how in steps:
         name = list(tensors)[number % len(tensors)]
-        old = tensors.pop(name)
+        old = tensors.pop(name).to_dense()
         if how != "gone":
             new = TENSORS[how](old) if how in TENSORS else old
             tensors[name if how in TENSORS else f"{name}x"] = new

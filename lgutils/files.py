@@ -70,7 +70,7 @@ def target(
             f"{path} exists, and is no {kind or 'file'} that lgutils wrote. Choose another name, or "
             "replace it with --force."
         )
-    folder = next(parent for parent in place.parents if os.path.lexists(parent))
+    folder = next(filter(os.path.lexists, place.parents), place.parent)
     try:
         with _part(folder, place.name):
             pass
@@ -139,7 +139,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
         with _part(place.parent, place.name) as temporary:
             yield temporary
             if place.exists():
-                shutil.copymode(place, temporary)
+                with contextlib.suppress(PermissionError):  # some network folders set all rights
+                    shutil.copymode(place, temporary)
             os.replace(temporary, place)
     except OSError as error:
         raise _explain(error, path) from error
@@ -348,10 +349,12 @@ def load_checkpoint(path: Path | str, key: str) -> dict:
 @contextlib.contextmanager
 def taken_up(path: Path | str, key: str) -> Iterator[dict]:
     """Give the state that `load_checkpoint` reads; what fails while it is taken up is a `UserError`."""
+    import torch
+
     state = load_checkpoint(path, key)
     try:
         yield state
-    except UserError:
+    except (UserError, torch.OutOfMemoryError):
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         why = f"{type(error).__name__}: {reading.reason(error)}"

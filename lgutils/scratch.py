@@ -1,14 +1,18 @@
 """Temporary files and folders that no killed process leaves for good.
 
 Each is locked while it is in use; the system ends the lock with the process, however that dies. Whoever makes
-the next one of the same kind removes those without a lock. Where a system has no such locks they stay.
+the next one of the same kind removes those without a lock. Where a system has no such locks they stay. On some
+shared folders a lock is seen by its own computer only, so what another one made is first left for a day.
 """
 
 import contextlib
 import glob
 import os
+import platform
 import secrets
 import shutil
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +20,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+HOST = f"{zlib.crc32(platform.node().encode()) % 2**16:04x}"  # begins the names that this computer gives
+DAY = 86_400  # seconds
 
 
 @contextlib.contextmanager
@@ -42,13 +49,16 @@ def folder(place: Path, prefix: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _new(place: Path, prefix: str, suffix: str, make: Callable[[Path], None]) -> Iterator[Path]:
-    for left in place.glob(f"{glob.escape(prefix)}*{suffix}"):
+    made = f"{glob.escape(prefix)}{'[0-9a-f]' * 12}{suffix}"  # a file of the user's is not named so
+    for left in place.glob(made):
         with contextlib.suppress(OSError), _locked(left, wait=False):
-            _remove(left)
+            ours = left.name.startswith(prefix + HOST)
+            if ours or time.time() - left.stat().st_mtime > DAY:
+                _remove(left)
     path = None
     with contextlib.ExitStack() as locks:
         while path is None or not path.exists():  # a sweep may be faster than the lock
-            path = place / f"{prefix}{secrets.token_hex(6)}{suffix}"
+            path = place / f"{prefix}{HOST}{secrets.token_hex(4)}{suffix}"
             make(path)
             with contextlib.suppress(OSError):
                 locks.enter_context(_locked(path, wait=True))

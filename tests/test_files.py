@@ -63,7 +63,7 @@ def test_the_temporary_file_becomes_the_file(tmp_path):
 
 @pytest.mark.skipif(scratch.fcntl is None, reason="this system has no such locks")
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
-    (tmp_path / ".x.0123456789ab.part").write_text("half")
+    (tmp_path / f".x.{scratch.HOST}456789ab.part").write_text("half")
     files.write_text(tmp_path / "x", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -92,6 +92,21 @@ def test_a_file_that_is_replaced_keeps_its_rights(tmp_path):
     path = files.write_text(tmp_path / "x", "old")
     path.chmod(0o640)
     assert stat.S_IMODE(files.write_text(path, "new").stat().st_mode) == 0o640
+
+
+def test_where_a_folder_sets_all_rights_itself_a_file_is_replaced_too(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    path = files.write_text(tmp_path / "x", "old")
+    monkeypatch.setattr(os, "chmod", refuse)
+    assert files.write_text(path, "new").read_text() == "new"
+
+
+def test_a_full_memory_does_not_tell_to_delete_a_checkpoint(tmp_path):
+    path = files.save_checkpoint(tmp_path / "x", "key", {})
+    with pytest.raises(torch.OutOfMemoryError), files.taken_up(path, "key"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path):

@@ -140,6 +140,23 @@ def test_where_the_system_does_not_tell_all_cores_count_as_free(monkeypatch):
     assert machine.free_cores() == machine.cores()
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="the system tells no idle time")
+def test_where_the_system_counts_no_idle_time_all_cores_count_as_free(monkeypatch):
+    lines = "".join(f"cpu{core} 0 0 0 0 0 0\n" for core in os.sched_getaffinity(0))
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: lines)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    assert machine.free_cores(0.01) == 8
+
+
+def test_on_windows_no_process_ends_since_its_parent_has_another_number(monkeypatch):
+    ended = []
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "_exit", ended.append)
+    machine.end_with(-1)
+    time.sleep(0.1)
+    assert not ended
+
+
 @pytest.fixture
 def two_threads(monkeypatch):
     """A process that torch gave two threads, on two cores of which one is free."""

@@ -314,7 +314,9 @@ def test_an_ancestor_with_the_checkpoints_name_is_kept(folder, ended):
 
 def test_samples_may_be_exported_again_into_their_folder(folder, digits):
     data.export(digits, "out", (0, 1), 1)
+    (folder / "out" / ".DS_Store").touch()  # what macOS leaves where somebody looked
     data.export(digits, "out", (0, 1), 1)
+    (folder / "out" / ".DS_Store").unlink()
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["000_0", "001_1"]
 
 

@@ -1,7 +1,9 @@
 """Temporary files and folders: gone at the end, and after a kill with the next one of their kind."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -76,8 +78,23 @@ def test_what_this_process_uses_stays(kind, tmp_path):
 def test_what_is_named_otherwise_stays(kind, tmp_path):
     (tmp_path / "a.").mkdir()
     (tmp_path / ".b.part").touch()
+    (tmp_path / ".a.old").mkdir()
+    (tmp_path / ".a.env").touch()
     with KINDS[kind](tmp_path, ".a."):
-        assert len(list(tmp_path.iterdir())) == 3
+        assert len(list(tmp_path.iterdir())) == 5
+
+
+@needs_locks
+@pytest.mark.parametrize(("hours", "left"), [(23, 2), (25, 1)])
+def test_what_another_computer_made_is_left_for_a_day(kind, tmp_path, monkeypatch, hours, left):
+    monkeypatch.setattr(scratch, "HOST", "0000" if scratch.HOST != "0000" else "1111")
+    with KINDS[kind](tmp_path, ".a.") as path:
+        name = path.name
+    monkeypatch.undo()
+    (tmp_path / name).mkdir()
+    os.utime(tmp_path / name, (time.time() - hours * 3600,) * 2)
+    with KINDS[kind](tmp_path, ".a."):
+        assert len(list(tmp_path.iterdir())) == left
 
 
 @needs_locks
@@ -98,6 +115,6 @@ def test_a_new_one_that_a_sweep_took_first_is_made_again(kind, tmp_path, monkeyp
 
 def test_without_locks_nothing_is_swept(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(scratch, "fcntl", None)
-    (tmp_path / ".a.old").touch()
+    (tmp_path / f".a.{scratch.HOST}01234567").touch()
     with KINDS[kind](tmp_path, ".a."):
         assert len(list(tmp_path.iterdir())) == 2

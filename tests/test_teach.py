@@ -420,6 +420,16 @@ def test_a_link_out_of_the_folder_counts_as_no_file_whatever_it_points_to(room, 
     assert len(ran) == 1
 
 
+def test_the_record_is_found_however_much_a_submission_printed(tmp_path):
+    book = new_notebook(metadata={"lgutils": {"key": "abc", "suspect": True}})
+    lines = new_output("stream", name="stdout", text="\n" * 3_000_000)
+    book.cells = [new_code_cell("", outputs=[lines])]
+    (tmp_path / "a.ipynb").write_text(nbformat.writes(book))
+    assert (tmp_path / "a.ipynb").stat().st_size > 2**25
+    found = records.record_of(tmp_path / "a.ipynb")
+    assert (found.key, found.suspect) == ("abc", True)
+
+
 def test_what_could_not_be_run_has_no_points_and_is_tried_again(room, ran):
     hand_in(room, "student01", {"double_answer": RIGHT})
     hand_in(room, "unlucky", {"double_answer": RIGHT})

@@ -69,7 +69,7 @@ def scale_of(size: str) -> str:
 
 
 def budget_of(text: str) -> int | float:
-    """A number of layers, at least 1, or a share in (0, 1)."""
+    """A number of layers, at least 1, or a share in (0, 1]."""
     try:
         found = int(text) if text.isdecimal() else float(text)
     except ValueError:

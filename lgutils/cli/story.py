@@ -47,7 +47,7 @@ def data(
 ) -> None:
     """Draw, find or fetch a dataset, say what is in it, and optionally write samples as PNG."""
     if export:
-        files.target(export / "pictures", force=True)
+        files.target(export / "000.png", force=True)
     from lgutils import data as module
 
     look_in(data_dir)

@@ -188,7 +188,7 @@ def export(
         name = f"U+{ord(name[0]):04X}" if glyphs else re.sub(r"[^\w.-]+", "_", name)[:60]
         targets[c] = folder / f"{c:03d}_{name}"
         files.target(targets[c] / "000.png", force=True)
-    if found := sorted(set(folder.glob("*")) - set(targets.values())):
+    if found := sorted(set(folder.glob("[!.]*")) - set(targets.values())):
         raise UserError(
             f"{folder} holds {found[0].name}, which is not from this export. Choose an empty or new folder."
         )

@@ -11,6 +11,8 @@ from lgutils import reading
 from lgutils.errors import UserError
 from lgutils.teach.classroom import Classroom
 
+LARGEST = 2**28  # bytes of an executed notebook: an empty line of an output is stored as a dozen
+
 
 @dataclass(frozen=True)
 class Record:
@@ -65,7 +67,8 @@ def record_of(path: Path) -> Record:
     none that can be read.
     """
     try:
-        return reading.json_file(path, _Notebook).metadata.lgutils
+        data = reading.content(path, LARGEST)
+        return reading.parsed(data, _Notebook, path).metadata.lgutils
     except UserError:
         return Record()
 

@@ -8,8 +8,8 @@ from textwrap import wrap
 import pandas as pd
 
 from lgutils import reading
+from lgutils.checks import Share
 from lgutils.errors import UserError
-from lgutils.reading import Share
 from lgutils.report import Claim, read_claims
 
 Key = tuple[str, str, str, int]  # sentence, family, dataset, which of several alike

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from lgutils import blocks, learngene, models
 from lgutils.ancestry import Ancestor
 from lgutils.blocks import Layer
-from lgutils.checks import expect
+from lgutils.checks import Name, Share, Whole, expect
 from lgutils.data import Normalize
 from lgutils.errors import UserError, unknown
 from lgutils.learngene import Learngene
-from lgutils.reading import Count, Name, Share
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Kept(msgspec.Struct):
 
     arch: Name
     settings: dict[str, Any]
-    classes: tuple[Count, ...]
+    classes: tuple[Whole, ...]
     dataset: str
     accuracy: Share
     task: str = ""

@@ -21,11 +21,10 @@ import lgutils
 from lgutils import blocks, files, models, reading
 from lgutils.ancestry import Ancestor, AncestryCard, shipped_path
 from lgutils.blocks import Layer
-from lgutils.checks import Names, checked, expect, once, plain
+from lgutils.checks import Name, Names, Share, Whole, checked, expect, once, plain
 from lgutils.condense.criteria import Scores
 from lgutils.data import Normalize
 from lgutils.errors import UserError
-from lgutils.reading import Count, Name, Share
 
 Roles = Annotated[tuple[str, ...], Meta(description="must be a tuple of roles, such as ('stem',)")]
 TRAVEL = ("stem", "position")  # roles that go with the chosen blocks unless told otherwise
@@ -179,7 +178,7 @@ class _Summary(_Scores, kw_only=True):
     """The scores that a learngene keeps of its choice."""
 
     mean: tuple[float, ...]
-    seeds: Count
+    seeds: Whole
 
     def __post_init__(self):
         super().__post_init__()

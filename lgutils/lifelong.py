@@ -25,15 +25,15 @@ from lgutils import data, files, fleet, inherit, learngene, reading, ship, train
 from lgutils.ancestry import AncestryConfig, forgetting, sequence
 from lgutils.ancestry.sequence import Life
 from lgutils.ancestry.world import METHODS, LifeConfig
+from lgutils.checks import Share, Whole
 from lgutils.data import Task
 from lgutils.errors import UserError
-from lgutils.reading import Count, Share
 from lgutils.report.stats import Interval, mean, paired
 from lgutils.train import FitConfig
 
 MATRICES = {"seen": "among all classes seen", "own": "among the classes of its task"}
 Matrix = list[list[float]]  # NaN above the diagonal
-COLUMNS = {"key": str, "order": Count, "method": str, "average accuracy (own)": Share}
+COLUMNS = {"key": str, "order": Whole, "method": str, "average accuracy (own)": Share}
 LEARNGENES = {"shipped": "layers of the shipped learngene", "calm": "layers with calm gradients"}
 
 

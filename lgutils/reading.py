@@ -12,12 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from lgutils.checks import Finite as Finite
-from lgutils.checks import Name as Name
-from lgutils.checks import NotNegative as Amount  # noqa: F401
-from lgutils.checks import Positive as Positive
-from lgutils.checks import Share as Share
-from lgutils.checks import Whole as Count  # noqa: F401
 from lgutils.errors import UserError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lgutils import ancestry, data, files, fleet, learngene, reading, replicate, train
+from lgutils import ancestry, checks, data, files, fleet, learngene, reading, replicate, train
 from lgutils.condense.criteria import Scores
 from lgutils.data import Normalize, archives, decode, fetch
 from lgutils.errors import UserError
@@ -27,8 +27,8 @@ from lgutils.report import Claim, Interval, read_claims
 
 @dataclass(frozen=True)
 class Size:
-    side: reading.Count
-    share: reading.Share = 0.5
+    side: checks.Whole
+    share: checks.Share = 0.5
 
 
 @dataclass(frozen=True)
@@ -365,7 +365,7 @@ def test_damaged_scores_are_one_sentence(tmp_path, at, value):
 def test_a_value_outside_its_column_names_its_line(tmp_path):
     (tmp_path / "t.csv").write_text("task,accuracy\n0,0.5\n1,7.5\n")
     with pytest.raises(UserError, match=r"t.csv, line 3, column 'accuracy', is damaged"):
-        reading.table(tmp_path / "t.csv", {"accuracy": reading.Share})
+        reading.table(tmp_path / "t.csv", {"accuracy": checks.Share})
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_a_value_outside_its_column_names_its_line(tmp_path):
 def test_what_is_no_such_table_is_one_sentence(tmp_path, text):
     (tmp_path / "t.csv").write_bytes(text)
     with pytest.raises(UserError) as caught:
-        reading.table(tmp_path / "t.csv", {"accuracy": reading.Share, "task": int})
+        reading.table(tmp_path / "t.csv", {"accuracy": checks.Share, "task": int})
     assert "\n" not in str(caught.value)
 
 

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 import lgutils
 from lgutils import data, files, models, reading, recipes, train
-from lgutils.checks import Kwargs, Seed, typed
+from lgutils.checks import Finite, Kwargs, NotNegative, Seed, Share, Whole, typed
 from lgutils.data import Normalize
 from lgutils.errors import UserError, unknown
-from lgutils.reading import Amount, Count, Finite, Share
 from lgutils.train import FitConfig, Score
 
 MATCHES = ("names", "order")
@@ -148,9 +147,9 @@ class AncestryCard:
     split_seed: int
     classes: Annotated[tuple[str, ...], Meta(min_length=1)]
     normalize: Normalize
-    images_seen: Count
+    images_seen: Whole
     accuracy: Score | None
-    seconds: Amount
+    seconds: NotNegative
     device: str
     versions: dict[str, str]
     weight_hash: str
@@ -267,7 +266,7 @@ class _Stored(msgspec.Struct):
 
     card: AncestryCard
     losses: tuple[Finite, ...]
-    curve: tuple[tuple[Count, Share], ...]
+    curve: tuple[tuple[Whole, Share], ...]
 
 
 def versions() -> dict[str, str]:

@@ -14,8 +14,8 @@ from timm.models import clean_state_dict
 from torch import Tensor
 
 from lgutils import files, reading
+from lgutils.checks import Finite, Positive
 from lgutils.errors import UserError
-from lgutils.reading import Finite, Positive
 
 # What a fetched file may be instead; none of them begins as weights do.
 INSTEAD = {

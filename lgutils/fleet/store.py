@@ -17,9 +17,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from lgutils import reading
+from lgutils.checks import NotNegative, Share, Whole
 from lgutils.errors import UserError
 from lgutils.fleet.jobs import Job, Row
-from lgutils.reading import Amount, Count, Share
 
 WAIT = 60  # seconds for another process that writes
 SCHEMA = "CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, outcome TEXT NOT NULL)"
@@ -179,9 +179,9 @@ class _Outcome(msgspec.Struct):
     """What is stored of a row."""
 
     accuracy: Share
-    curve: tuple[tuple[Count, Share], ...]
+    curve: tuple[tuple[Whole, Share], ...]
     inherited: Share
-    seconds: Amount
+    seconds: NotNegative
     task_key: str
     about: dict[str, str]
 

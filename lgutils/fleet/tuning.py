@@ -14,11 +14,11 @@ import msgspec
 from msgspec import Meta
 
 from lgutils import ancestry, files, reading
+from lgutils.checks import Positive, Share
 from lgutils.errors import UserError
 from lgutils.fleet.backends import run
 from lgutils.fleet.jobs import ARMS, FEW_SHOT, Job, grid
 from lgutils.fleet.store import Results
-from lgutils.reading import Positive, Share
 from lgutils.train import FitConfig
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)

@@ -10,11 +10,11 @@ import pandas as pd
 from msgspec import Meta
 
 from lgutils import data, evidence, files, fleet, reading, recipes, scale
+from lgutils.checks import NotNegative, Positive, Share, Whole
 from lgutils.data import Task
 from lgutils.errors import UserError, unknown
 from lgutils.evidence import REFERENCE_SHOTS, Frames
 from lgutils.fleet import Job, Results
-from lgutils.reading import Amount, Count, Positive, Share
 from lgutils.replicate.design import TASKS, Design, Sizes
 from lgutils.replicate.plan import CLAIMS, plan
 from lgutils.replicate.subjects import Subject, subjects
@@ -24,9 +24,9 @@ from lgutils.train import FitConfig
 
 CURVE = r"^(\d+:(0\.\d+|1\.0+)( |$))+$"  # steps and accuracies, as `fleet.table` writes them
 COLUMNS = {  # of runs.csv: what is computed with
-    "key": str, "method": str, "layers": str, "task": Count, "k_shot": Count, "lr": Positive,
-    "weight_decay": Amount, "epochs": Count, "steps": Count, "accuracy": Share, "inherited": Share,
-    "seconds": Amount, "curve": Annotated[str, Meta(pattern=CURVE)],
+    "key": str, "method": str, "layers": str, "task": Whole, "k_shot": Whole, "lr": Positive,
+    "weight_decay": NotNegative, "epochs": Whole, "steps": Whole, "accuracy": Share, "inherited": Share,
+    "seconds": NotNegative, "curve": Annotated[str, Meta(pattern=CURVE)],
 }  # fmt: skip
 WRITTEN = ("runs.csv", "subjects.json", "claims.json", "report.html", "report.md")
 

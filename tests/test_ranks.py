@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lgutils import data, models, train
+from lgutils import data, machine, models, train
 from lgutils.ancestry import Ancestor, AncestryConfig, accumulate
 from lgutils.data import Batches, Normalize
 from lgutils.data.decode import Files
@@ -119,6 +119,7 @@ def facts(folder):
         "one image": weights(trained(Plain(), given=images(1))),
         "bfloat16": weights(trained(network(), replace(LONG, precision="bfloat16"))),
         "long": train.weight_hash(long_run().model),
+        "arithmetic": unlike(fast=rank == 0),
     }
     trained(Plain(), objective=counting)
     normal = [normed(seed) for seed in SEEDS]
@@ -152,6 +153,13 @@ def refused(call, *args, **options):
     except UserError as error:
         return str(error)
     return ""
+
+
+def unlike(fast):
+    """What "auto" computes in where only one of the machines is fast at bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "arithmetic", lambda kind: machine.Arithmetic(fast, True))
+        return trained(network(), replace(CONFIG, precision="auto")).arithmetic
 
 
 def diverged():
@@ -300,6 +308,11 @@ def test_losses_and_scores_are_those_of_one_process(found):
     for f in found:
         assert f["losses"] == pytest.approx(alone.losses, rel=1e-5)
         assert (f["score"], f["curve"]) == (str(alone.score), [list(p) for p in alone.curve])
+
+
+@several
+def test_ranks_on_unlike_machines_compute_alike(found):
+    assert [one["arithmetic"] for one in found] == ["float32, channels last"] * 2
 
 
 @several

@@ -463,7 +463,7 @@ def test_a_killed_process_is_resumed_to_the_weights_of_an_unbroken_run(tmp_path)
 
 
 @pytest.mark.parametrize("epochs", [1, 5])
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "nadam", "lamb", "adafactor", "muon"])
 def test_a_run_that_broke_off_ends_like_an_unbroken_one(tmp_path, broken_off, epochs, optimizer):
     config = replace(LONG, optimizer=optimizer)
     path = broken_off(tmp_path / "run.ckpt", epochs, config)

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +27,11 @@ from lgutils.train.shared import training_images
 
 Epochs = Annotated[
     tuple[Count, ...],
-    msgspec.Meta(description="must be a tuple of epochs, such as (5, 10)"),
+    msgspec.Meta(description="must be a tuple of epochs, counted from 1, such as (5, 10)"),
 ]
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, x (B, C, H, W), y (B,) -> loss
 STREAM = 998_244_353  # between the seeds of two ranks' dropout
+SCALARS = ("step", "mu_product")  # of an optimiser's memory; the rest is shaped as the weights
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ class _Run:
         own = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**copy.deepcopy(optimizer_state), "param_groups": own})
         memories = self.optimizer.state
+        if not type(self.optimizer).__module__.startswith("torch."):
+            return  # others may remember of a matrix other things than of a vector, at other shapes
         if len({frozenset(memory) for memory in memories.values()}) > 1:
             raise ValueError("the optimiser remembers other things of one tensor than of others")
         first = next(iter(memories.values()), {})
@@ -130,7 +133,7 @@ class _Run:
             for name, t in memory.items():
                 if (t is None) != (first[name] is None):
                     raise ValueError(f"the optimiser's {name!r} is there for some tensors only")
-                if t is not None and (name != "step" or t.numel() != 1) and t.shape != p.shape:
+                if t is not None and (name not in SCALARS or t.numel() != 1) and t.shape != p.shape:
                     raise ValueError(f"the optimiser's {name!r} has another shape than the model")
 
     def resume(self, path: Path, key: str) -> None:
@@ -140,6 +143,9 @@ class _Run:
                 told = reading.checked(state, _Told, path, "Delete it to start anew.")
                 self.model.load_state_dict(state["model"])
                 self.adopt(state["optimizer"])
+                groups = state["optimizer"]["param_groups"]
+                for own, kept in zip(self.optimizer.param_groups, groups, strict=True):
+                    own.update({**kept, **own})  # some optimisers count their steps there
             self.losses, self.curve, self.seconds = told.losses, told.curve, told.seconds
         if not self.together.agree(len(self.losses)):
             raise UserError(
@@ -195,6 +201,12 @@ def _checked(
     return most if test is None else max(most, check_pair(test, "test"))
 
 
+def _settled(config: FitConfig, together: Ranks) -> FitConfig:
+    """With the precision that "auto" stands for: bfloat16 if every rank's device is fast at it."""
+    half = together.all(config.precision_on(together.device) == "bfloat16")
+    return replace(config, precision="bfloat16" if half else "float32")
+
+
 def _start(
     model: nn.Module,
     config: FitConfig,
@@ -205,7 +217,7 @@ def _start(
 ) -> _Run:
     """A run before its first step; `most` is the largest label."""
     where, layout = together.device, layout_on(together.device)
-    half = config.precision_on(where) == "bfloat16"
+    half = config.precision == "bfloat16"
     model = copy.deepcopy(model).to(where, memory_format=layout)
     together.start_alike(model)
     # Every size of batch gets its own graph, the same in each epoch and after resuming.
@@ -311,7 +323,8 @@ def fit(
     together = join(device_name)
     where, path = together.device, Path(checkpoint) if checkpoint else None
     shuffled = batches(training_images(train[0], together), train[1].to(where), normalize, config)
-    run = _start(model, config, config.epochs * len(shuffled), together, objective, most)
+    settled = _settled(config, together)
+    run = _start(model, settled, config.epochs * len(shuffled), together, objective, most)
     if optimizer_state is not None:
         run.adopt(optimizer_state)
     key = fit_key(run.model, *train, normalize, config) if path else ""
@@ -329,7 +342,7 @@ def fit(
     run.model.eval()
     return Fitted(
         run.model, score, tuple(run.losses), tuple(run.curve), run.seconds,
-        run.optimizer.state_dict(), arithmetic_on(where, config),
+        run.optimizer.state_dict(), arithmetic_on(where, settled),
     )  # fmt: skip
 
 

@@ -114,6 +114,13 @@ class Ranks:
             distributed.all_reduce(ends, distributed.ReduceOp.MAX)
         return bool(ends.sum() == 0)
 
+    def all(self, fact: bool) -> bool:
+        """Whether it is so on every rank."""
+        found = torch.tensor(int(fact), device=self.device)
+        if self.size > 1:
+            distributed.all_reduce(found, distributed.ReduceOp.MIN)
+        return bool(found)
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:

@@ -72,16 +72,17 @@ def _predict(
     mode, where = model.training, next(model.parameters()).device
 
     def work(size: int) -> tuple[Tensor, int]:
-        found = []
+        found, lost = [], []
         for part in images.split(size):
             answer = model(normalize(part.to(where)))
             classes = models.classes_of(answer, part)
-            if answer.isnan().any():
-                raise Diverged(
-                    "The model answers with nan, so its accuracy would mean nothing: its training diverged. Train it "
-                    "with a smaller learning rate."
-                )
+            lost.append(answer.isnan().any())
             found.append(answer.argmax(1))
+        if torch.stack(lost).any():  # asked once, at the end: a GPU would wait for each batch
+            raise Diverged(
+                "The model answers with nan, so its accuracy would mean nothing: its training diverged. Train it "
+                "with a smaller learning rate."
+            )
         return torch.cat(found).cpu(), classes
 
     model.eval()

@@ -92,10 +92,10 @@ def _check_classifier(model: nn.Module) -> None:
     """Refuse what is no timm classifier, or one inside another module."""
     check_module(model)
     name = type(model).__name__
-    for inner in ("_orig_mod", "module"):  # of torch.compile and DataParallel
-        if isinstance(model._modules.get(inner), nn.Module):
-            raise UserError(f"The model is inside a {name}. Pass its .{inner}.")
-    if not hasattr(model, "get_classifier"):
+    if not hasattr(type(model), "get_classifier"):  # torch.compile passes on what an object has
+        for inner in ("_orig_mod", "module"):  # of torch.compile and DataParallel
+            if isinstance(model._modules.get(inner), nn.Module):
+                raise UserError(f"The model is inside a {name}. Pass its .{inner}.")
         raise UserError(
             f"The model ({name}) has no get_classifier, by which timm's models tell their head. Pass a "
             "classifier of timm, such as models.create gives."

@@ -13,14 +13,13 @@ from reprlib import repr as shortened
 from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from lgutils.errors import UserError
 
 MOST = 10**9
 ATOMS = (int, float, str, bool)
-LARGEST = float(np.finfo(np.float32).max)  # of what weights can hold; inf and nan are beyond
+LARGEST = 2.0**128 - 2.0**104  # of what float32 weights can hold; inf and nan are beyond
 
 Count = Annotated[
     int,
@@ -51,16 +50,18 @@ Kwargs = Annotated[
 
 
 def plain(value: Any) -> Any:
-    """The value with Python's numbers in the place of numpy's, in lists, tuples and dictionaries too."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """The value with Python's numbers in the place of numpy's and torch's, in lists and the like too."""
+    if getattr(value, "ndim", 2) < 2:  # a number or a vector
+        return value.tolist()
+    if isinstance(value, range):
+        return list(value)
     if type(value) in (list, tuple):
         return type(value)(map(plain, value))
     return {k: plain(v) for k, v in value.items()} if type(value) is dict else value
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:
-    """A value that fits an annotation; numbers of numpy become Python's, a list a tuple where one is expected.
+    """A value that fits an annotation; see `plain`; a list becomes a tuple where one is expected.
 
     Raises:
         UserError: it does not fit; says what was given and what is expected.

@@ -331,11 +331,11 @@ def check_module(model: Any) -> None:
 
 
 def check_weights(model: Any, *, learns: bool = False) -> None:
-    """Refuse a model that cannot compute on float32 images, or learn from them.
+    """Refuse a model that cannot compute on images, or learn from them.
 
     Raises:
-        UserError: no module, no weights or only their shapes (meta), half precision, or, if it shall learn,
-            every weight is frozen.
+        UserError: no module, no weights or only their shapes (meta), or, if it shall learn, half precision
+            or nothing but frozen weights.
     """
     check_module(model)
     name, weights = type(model).__name__, list(model.parameters())
@@ -346,15 +346,22 @@ def check_weights(model: Any, *, learns: bool = False) -> None:
             f"The model ({name}) is on the device 'meta', where weights have shapes but no values. Build it "
             "anew on 'cpu'."
         )
-    if short := [p.dtype for p in weights if p.dtype in (torch.float16, torch.bfloat16)]:
-        raise UserError(
-            f"The model ({name}) has weights of {str(short[0])[6:]}; float32 is expected. Pass model.float(); "
-            "precision= says how it computes."
-        )
-    if learns and not any(p.requires_grad for p in weights):
+    if not learns:
+        return
+    _check_precision(model)
+    if not any(p.requires_grad for p in weights):
         raise UserError(
             f"The model ({name}) is frozen: no weight requires a gradient. Call "
             "model.requires_grad_(True) for those that shall learn."
+        )
+
+
+def _check_precision(model: nn.Module) -> None:
+    half = (torch.float16, torch.bfloat16)
+    if short := [p.dtype for p in model.parameters() if p.dtype in half]:
+        raise UserError(
+            f"The model ({type(model).__name__}) has weights of {str(short[0])[6:]}; float32 is expected. "
+            "Pass model.float(); precision= says how it computes."
         )
 
 
@@ -365,13 +372,14 @@ def explained(model: nn.Module, shape: Sequence[int]) -> Iterator[None]:
     Args:
         shape: (C, H, W) of the images.
     Raises:
-        UserError: see `check_input`; other errors pass.
+        UserError: half precision, or see `check_input`; other errors pass.
     """
     try:
         yield
-    except (UserError, torch.OutOfMemoryError):
-        raise
+    except (UserError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # after the last of them the device answers every pass with an error
     except (AssertionError, RuntimeError, ValueError):
+        _check_precision(model)
         check_input(model, shape)
         raise
 

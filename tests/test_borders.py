@@ -495,6 +495,14 @@ RIGHT: dict[str, Callable] = {
     "trains a model of float64 that converts": lambda b: b.fit(model=Double()),
     "evaluates after a set of epochs": lambda b: b.fit(test=(b.x, b.y), log_at={1}),
     "evaluates after numpy's epochs": lambda b: b.fit(test=(b.x, b.y), log_at=np.arange(1, 2)),
+    "evaluates after a range of epochs": lambda b: b.fit(test=(b.x, b.y), log_at=range(1, 2)),
+    "evaluates a bfloat16 model that converts": lambda b: b.evaluate(model=Half()),
+    "trains by torch's numbers": lambda b: FitConfig(epochs=torch.tensor(1), lr=torch.tensor(0.1)),
+    "a job with a range of epochs": lambda b: replace(tiny.job(), log_at=range(1, 2)),
+    "an axis of more epochs than before": lambda b: fleet.grid(
+        tiny.job(), log_at=((99,),), epochs=(99,)
+    ),
+    "splits a model whose trunk is called module": lambda b: blocks.layers(Wrapped()),
     "trains on the device of a tensor": lambda b: b.fit(device_name=b.x.device),
     "evaluates one image": lambda b: b.evaluate(x=b.x[:1], y=b.y[:1]),
     "evaluates a frozen model": lambda b: b.evaluate(model=new().requires_grad_(False)),
@@ -516,11 +524,13 @@ RIGHT: dict[str, Callable] = {
     "builds by numpy's numbers": lambda b: models.create("learngene_vgg", np.int64(5), seed=np.int32(3)),
     "builds without hidden layers": lambda b: new(hidden=()),
     "draws from a range": lambda b: b.draw(range(5)),
+    "draws from a tensor": lambda b: b.draw(torch.arange(5)),
     "draws from an array": lambda b: b.draw(np.arange(5)),
     "draws without a test": lambda b: b.draw(
         images=replace(b.images, held_out=torch.zeros(200, dtype=torch.bool)), max_test=0
     ),
     "picks no class": lambda b: b.images.of((), held_out=False),
+    "normalises by vectors": lambda b: Normalize(np.array([0.5]), torch.tensor([0.25]))(b.x[:, :1]),
     "normalises by lists": lambda b: Normalize([0.5], [0.25])(b.x[:, :1]),
     "an axis of an array": lambda b: fleet.grid(tiny.job(), lr=np.geomspace(0.001, 0.1, 3)),
     "an axis of a generator": lambda b: fleet.grid(tiny.job(), task=(seed for seed in range(3))),
@@ -545,6 +555,31 @@ class Double(Deep):
 
     def forward(self, x):
         return super().forward(x.double())
+
+
+class Half(Deep):
+    """Weights of bfloat16, which converts its input by itself."""
+
+    def __init__(self):
+        super().__init__(lambda z: z)
+        self.bfloat16()
+
+    def forward(self, x):
+        return super().forward(x.bfloat16())
+
+
+class Wrapped(nn.Module):
+    """A classifier whose trunk is called as that of DataParallel."""
+
+    def __init__(self):
+        super().__init__()
+        self.module, self.head = (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)),
+            nn.Linear(4, 2),
+        )
+
+    def get_classifier(self):
+        return self.head
 
 
 def half_frozen():
@@ -602,3 +637,11 @@ def test_every_field_refuses_what_it_cannot_be(config, value):
             continue  # names are looked up where they are used
         with pytest.raises(UserError, match=field.name):
             config(**{field.name: value})
+
+
+def test_a_broken_device_is_not_blamed_on_the_images(bench):
+    def breaks(_):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(torch.AcceleratorError, match="device-side"):
+        train.predict(Deep(breaks), bench.x, NORM)

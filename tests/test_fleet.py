@@ -202,6 +202,10 @@ def test_processes_train_as_this_process_does_whatever_the_setting():
     assert [row.curve for row in alone] == [row.curve for row in crowd]
 
 
+def test_a_stacked_row_does_not_claim_a_layout():
+    assert fleet_jobs.made_by("stacked", FitConfig())["arithmetic"] == "float32"
+
+
 def test_a_stack_tells_which_model_answers_with_no_numbers(tiny):
     prepared = [fleet_jobs.prepare(j) for j in jobs(2)]
     stacked = stack._Stack([p.descendant.model for p in prepared], torch.device("cpu"))

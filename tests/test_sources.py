@@ -529,6 +529,15 @@ def test_endings_may_be_in_capitals_and_folders_nested(folder):
     assert torch.bincount(data.load("folder:x").labels).tolist() == [7, 6, 6, 6, 6, 6]
 
 
+def test_of_links_to_one_folder_the_first_by_name_counts(folder, tmp_path):
+    write_folder(folder / "x", "abcdef")
+    save(tmp_path / "real" / "er.png", noise(9, 9, 3))
+    for name in ("m", "b", "z", "k"):
+        (folder / "x" / "a" / name).symlink_to(tmp_path / "real")
+    found = data.listing.listing(data.Dataset.parse("folder:x")).names
+    assert [name for name in found if "er.png" in name] == ["a/b/er.png"]
+
+
 def test_pictures_of_different_sizes_need_a_size(folder):
     write_folder(folder / "x", "abcdef")
     save(folder / "x" / "c" / "wide.png", noise(9, 14, 3))

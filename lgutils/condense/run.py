@@ -488,7 +488,7 @@ def condense_seeds(
         UserError: no seed, or one that stands there twice; see `condense`.
     """
     expect(config, CondenseConfig, "config", "Make one, such as CondenseConfig.preset('cnn').")
-    seeds = checked("seeds", list(seeds) if isinstance(seeds, range) else seeds, Seeds)
+    seeds = checked("seeds", seeds, Seeds)
     once("seeds", seeds)
     given = options.pop("checkpoint", None)
     paths = {s: Path(f"{given}.{s}") if given else None for s in seeds}

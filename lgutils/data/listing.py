@@ -211,7 +211,8 @@ def _pictures(part: Path, root: Path) -> Iterator[tuple[str, str]]:
     for label in subfolders(part):
         found, seen = [], {os.path.realpath(part / label)}
         for here, folders, names in os.walk(part / label, onerror=stop, followlinks=True):
-            inside = {os.path.realpath(os.path.join(here, n)): n for n in folders if not hidden(n)}
+            ours = sorted((n for n in folders if not hidden(n)), reverse=True)
+            inside = {os.path.realpath(os.path.join(here, n)): n for n in ours}  # a to z: a counts
             folders[:] = sorted(name for real, name in inside.items() if real not in seen)
             seen |= inside.keys()  # links may lead in circles
             found += [

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 from msgspec import Meta
 from torch import Tensor
@@ -56,16 +55,17 @@ class ImageSet:
 
     def check_classes(self, classes: Sequence[int]) -> None:
         """Refuse class ids that are not there, or that stand there twice."""
-        if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
+        classes = plain(classes)
+        if isinstance(classes, str) or not isinstance(classes, Sequence):
             raise UserError(
                 f"classes {classes!r} were given; class ids are expected, such as (0, 3)."
             )
         here = range(len(self.classes))
-        if bad := [c for c in classes if type(plain(c)) is not int or c not in here]:
+        if bad := [c for c in classes if type(c) is not int or c not in here]:
             raise UserError(
                 f"{self.name} has no class {bad[0]!r}: its classes are 0 to {here[-1]}."
             )
-        once("The class", list(classes))
+        once("The class", classes)
 
     def of(self, classes: tuple[int, ...], *, held_out: bool) -> tuple[Tensor | Pictures, Tensor]:
         """Images of some classes, relabelled 0..len(classes)-1 in the order given.

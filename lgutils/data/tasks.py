@@ -82,7 +82,7 @@ class Task:
             if max_test and not len(rest):
                 raise UserError(
                     f"Class {data.classes[c]!r} of {data.name} has no held-out images to test on. Leave the "
-                    "class out, or hold some of its images out."
+                    "class out, hold some of its images out, or draw without a test (max_test=0)."
                 )
             test.append(rng.permutation(rest)[:max_test])
         shots, tests = (self._gather(data, rows) for rows in (train, test))

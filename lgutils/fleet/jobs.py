@@ -154,10 +154,15 @@ def grid(base: Job, **axes: Iterable[Any]) -> list[Job]:
     jobs = []
     for values in product(*axes.values()):
         job = base
-        for name, value in zip(axes, values, strict=True):
+        for name, value in sorted(zip(axes, values, strict=True), key=_is_late):
             job = _with(job, name, value, seeded="seed" in axes)
         jobs.append(job)
     return jobs
+
+
+def _is_late(setting: tuple[str, Any]) -> bool:
+    """Whether what is set is held against the number of epochs."""
+    return setting[0] == "log_at"
 
 
 def _axis(name: str, values: Any) -> list[Any]:
@@ -288,9 +293,11 @@ def finished(
 def made_by(backend: str, fit: FitConfig) -> dict[str, str]:
     """Device, arithmetic, versions, code and backend behind a row of this process."""
     where = train.device()
-    alone = where.type == "cpu" and backend != "stacked"
+    stacked = backend == "stacked"  # which keeps the usual memory layout
+    alone = where.type == "cpu" and not stacked
     device = "1 CPU thread" if alone else ancestry.device_title(where)
-    made = {"device": device, "arithmetic": train.arithmetic_on(where, fit)}
+    computes = fit.precision_on(where) if stacked else train.arithmetic_on(where, fit)
+    made = {"device": device, "arithmetic": computes}
     return {**made, **ancestry.versions(), "code": code_version(), "backend": backend}
 
 

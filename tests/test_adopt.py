@@ -4,6 +4,7 @@ import json
 import sys
 import zipfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -486,3 +487,8 @@ def test_a_custom_ancestor_must_be_named():
 def test_the_published_vit_is_dinos():
     config = AncestryConfig.preset("vit-s", "paper")
     assert (config.arch, config.weights) == ("vit_small_patch16_224.dino", "timm")
+
+
+def test_weights_may_be_named_by_a_path():
+    named = AncestryConfig.custom("vgg11", weights=Path("a/b.pth"))
+    assert named == AncestryConfig.custom("vgg11", weights="a/b.pth")

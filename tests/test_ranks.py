@@ -63,6 +63,13 @@ class Plain(nn.Module):
         return self.layers(x.double())
 
 
+class Lost(Plain):
+    """Learns numbers, and answers with none."""
+
+    def forward(self, x):
+        return super().forward(x) * (1 if self.training else torch.nan)
+
+
 def network(seed=0, drop_rate=0.0):
     shape = {"stages": (1, 1), "widths": (4, 8)}
     return models.create("learngene_vgg", 4, seed=seed, drop_rate=drop_rate, **shape)
@@ -120,6 +127,7 @@ def facts(folder):
         "bfloat16": weights(trained(network(), replace(LONG, precision="bfloat16"))),
         "long": train.weight_hash(long_run().model),
         "arithmetic": unlike(fast=rank == 0),
+        "nan": refused(trained, Lost(), test=images(1)),
     }
     trained(Plain(), objective=counting)
     normal = [normed(seed) for seed in SEEDS]
@@ -313,6 +321,11 @@ def test_losses_and_scores_are_those_of_one_process(found):
 @several
 def test_ranks_on_unlike_machines_compute_alike(found):
     assert [one["arithmetic"] for one in found] == ["float32, channels last"] * 2
+
+
+@several
+def test_answers_of_nan_end_the_rank_without_a_test_image_too(found):
+    assert all("answers with nan" in one["nan"] for one in found)
 
 
 @several

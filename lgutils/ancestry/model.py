@@ -103,7 +103,7 @@ class AncestryConfig:
 
     @classmethod
     def custom(
-        cls, arch: str, arch_kwargs: dict[str, Any] | None = None, *, weights: str = "",
+        cls, arch: str, arch_kwargs: dict[str, Any] | None = None, *, weights: Path | str = "",
         dataset: str | None = None, scale_name: str | None = None, seed: int = 0, **adopting: Any,
     ) -> "AncestryConfig":  # fmt: skip
         """Any timm model as the ancestor: adopted with `weights`, else trained as the course's CNN is.
@@ -117,7 +117,8 @@ class AncestryConfig:
         recipe = recipes.find("custom", scale_name, dataset)
         return cls(
             "custom", arch, arch_kwargs or {}, dataset=recipe.dataset, size=recipe.size,
-            fit=replace(recipe.fit, seed=seed), seed=seed, weights=weights, **adopting,
+            fit=replace(recipe.fit, seed=seed), seed=seed, **adopting,
+            weights=str(weights) if isinstance(weights, Path) else weights,
         )  # fmt: skip
 
 

@@ -14,6 +14,10 @@ from lgutils.train.memory import Room
 from lgutils.train.ranks import Ranks
 
 BATCH = 500  # images a pass; no gradients are kept
+NAN = (
+    "The model answers with nan, so its accuracy would mean nothing: its training diverged. Train it with a "
+    "smaller learning rate."
+)
 
 
 class Diverged(UserError):
@@ -79,10 +83,7 @@ def _predict(
             lost.append(answer.isnan().any())
             found.append(answer.argmax(1))
         if torch.stack(lost).any():  # asked once, at the end: a GPU would wait for each batch
-            raise Diverged(
-                "The model answers with nan, so its accuracy would mean nothing: its training diverged. Train it "
-                "with a smaller learning rate."
-            )
+            raise Diverged(NAN)
         return torch.cat(found).cpu(), classes
 
     model.eval()
@@ -120,12 +121,22 @@ def shared_score(
     room: Room,
     together: Ranks,
 ) -> Score:
-    """Accuracy over the images of all ranks, the same on each; `held` is this rank's share of them."""
+    """Accuracy over the images of all ranks, the same on each; `held` is this rank's share of them.
+
+    Raises:
+        Diverged: the answers to some rank's share are no numbers; on all ranks, so that none waits.
+    """
     images, labels = held
-    right = torch.tensor(0)
+    right, lost = 0, False
     if len(labels):
-        predicted, classes = _predict(model, images, normalize, room)
-        check_range(int(labels.max()), classes)
-        right = (predicted == labels.cpu()).sum()
-    counts = torch.stack([right, torch.tensor(len(labels))]).to(together.device)
-    return Score.counted(*together.sum(counts).tolist())
+        try:
+            predicted, classes = _predict(model, images, normalize, room)
+            check_range(int(labels.max()), classes)
+            right = int((predicted == labels.cpu()).sum())
+        except Diverged:
+            lost = True
+    counts = torch.tensor([right, len(labels), int(lost)], device=together.device)
+    right, count, lost = together.sum(counts).tolist()
+    if lost:
+        raise Diverged(NAN)
+    return Score.counted(right, count)

@@ -97,8 +97,9 @@ def free_threads() -> Iterator[int]:
     """Compute in the block with no more threads than cores are free; yields their number.
 
     A number that the user chose, by OMP_NUM_THREADS or `torch.set_num_threads`, stays. So does torch's own
-    where waiting threads sleep (`PASSIVE`): there more threads than free cores do little harm, and the sums,
-    so the weights, do not hang on what else is running.
+    where it is below that of the cores (torch may count two hyperthreads once), and where waiting threads
+    sleep (`PASSIVE`): there more threads than free cores do little harm, and the sums, so the weights, do not
+    hang on what else is running.
     """
     import torch
 

@@ -349,6 +349,11 @@ FITTING: dict[str, Case] = {
     "trains with a dictionary": (lambda b: b.fit({"epochs": 3}), "dict.*FitConfig"),
     "trains with a preset's name": (lambda b: b.fit("quick"), "str.*FitConfig"),
     "normalises by a pair": (lambda b: b.fit(normalize=(0.5, 0.5)), "tuple.*Normalize"),
+    "goes on with no memory": (lambda b: b.fit(optimizer_state={}), "optimizer_state is no memory.*'state'"),
+    "goes on with 3": (lambda b: b.fit(optimizer_state=3), "optimizer_state is no memory"),
+    "goes on with another model's memory": (
+        lambda b: b.fit(optimizer_state=b.fit(model=new(widths=(4, 4))).optimizer_state), "another shape",
+    ),
     "evaluates after one epoch": (lambda b: b.fit(log_at=1), "log_at 1.*epochs"),
     "evaluates after epoch 'last'": (lambda b: b.fit(log_at=("last",)), "log_at.*last"),
     "trains on the meta device": (lambda b: b.fit(device_name="meta"), "'meta'.*'cpu'"),

@@ -397,6 +397,16 @@ def test_a_device_that_cannot_compute_here_is_refused(name):
         train.device(name)
 
 
+def test_a_gpu_that_is_full_is_told_as_full(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", full)
+    with pytest.raises(UserError, match=r"Device 'cuda' is there.*\(CUDA out of memory\)"):
+        train.device()
+
+
 def test_the_device_is_a_gpu_where_there_is_one():
     assert train.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 

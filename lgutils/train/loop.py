@@ -326,7 +326,13 @@ def fit(
     settled = _settled(config, together)
     run = _start(model, settled, config.epochs * len(shuffled), together, objective, most)
     if optimizer_state is not None:
-        run.adopt(optimizer_state)
+        try:
+            run.adopt(optimizer_state)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"optimizer_state is no memory of this model's optimiser ({reading.reason(error)}). Take the "
+                "optimizer_state of a fit of the same model."
+            ) from error
     key = fit_key(run.model, *train, normalize, config) if path else ""
     if path:
         run.resume(path, key)

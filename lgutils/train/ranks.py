@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from lgutils import reading
 from lgutils.errors import UserError
 
 
@@ -30,9 +31,10 @@ def device(name: str | None = None) -> torch.device:
     try:
         (torch.ones(1, device=found) + 1).item()
     except Exception as error:  # each backend has its own kind: absent, no such number, no data
+        why = "is there" if name is None else "was asked for"
         raise UserError(
-            f"Device {name!r} was asked for, but torch cannot compute on it here. Use 'cpu', or leave "
-            "the device out."
+            f"Device {str(found)!r} {why}, but torch cannot compute on it here ({reading.reason(error)}). "
+            "Use 'cpu', or another device."
         ) from error
     return found
 

@@ -11,7 +11,7 @@ SIGKILL to all its processes, the others SIGKILL or SIGTERM to the first process
 After each kill every file that is visible in the folder and in the cache must be whole, and no process may
 be left (after half a minute). At the end rows, weights and all other files must be those of the unbroken run,
 bit for bit, but for measured times; and no file may be there that the unbroken run did not leave. Ray's own
-folder of sessions is not looked at. All runs have one thread, and images and checkpoints of their own.
+folder of sessions and nbgrader's `alembic.ini`, both in the system's temporary folder, are not looked at. All runs have one thread, and images and checkpoints of their own.
 
 One line a kill is printed and kept in FOLDER/kills.jsonl. The same call goes on where the last one was
 stopped, and calls with other jobs add to the table. A trial that fell stays in the folder to be looked
@@ -130,11 +130,12 @@ def content(path: Path) -> Any:
 
 
 def paths(place: Path) -> set[str]:
-    """Files of a run, but not Ray's own."""
+    """Files of a run, but not Ray's own, nor what nbgrader leaves of `alembic` in the temporary folder."""
     found = (
         p.relative_to(place) for top in ("out", "cache", "tmp") for p in (place / top).rglob("*")
     )
-    return {str(p) for p in found if p.parts[:2] != ("tmp", "ray") and not (place / p).is_dir()}
+    ours = (p for p in found if p.parts[:2] != ("tmp", "ray") and p.name != "alembic.ini")
+    return {str(p) for p in ours if not (place / p).is_dir()}
 
 
 def visible(place: Path) -> list[str]:

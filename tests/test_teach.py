@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unicodedata import normalize
 
 import nbformat
@@ -219,6 +220,28 @@ def test_tasks_cannot_change_once_submissions_are_graded(room, ran):
 def test_a_folder_that_is_no_teachers_folder_is_refused(tmp_path, released):
     with pytest.raises(UserError, match=r"not a teacher's folder.*lgutils teach release"):
         classroom.enter(tmp_path, released[1])
+
+
+def test_a_gradebook_that_was_cut_off_while_it_was_made_is_not_there(room, monkeypatch):
+    (room.folder / "gradebook.db").unlink()
+
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nbgrader.api.get_alembic_version", stop)
+    with pytest.raises(KeyboardInterrupt):
+        room.api("tiny")
+    assert not list(room.folder.glob("*gradebook.db*"))
+
+
+def test_ctrl_c_is_no_fault_of_the_master(room, monkeypatch):
+    log = "[ERROR] Canceled\nKeyboardInterrupt"
+    stopped = SimpleNamespace(
+        generate_assignment=lambda name: {"success": False, "error": None, "log": log}
+    )
+    monkeypatch.setattr(classroom.Classroom, "api", lambda self, name: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        release.release(["tiny"], room.folder, masters=room.masters)
 
 
 def test_without_nbgrader_it_says_what_to_install(room, monkeypatch):

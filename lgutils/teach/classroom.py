@@ -57,7 +57,11 @@ class Classroom:
         config.CourseDirectory.root = str(self.folder)
         config.CourseDirectory.source_directory = str(self.masters[name].resolve().parent.parent)
         config.NbGraderAPI.log_level = "ERROR"
-        return NbGraderAPI(config=config)
+        api = NbGraderAPI(config=config)
+        kept = self.folder / "gradebook.db"
+        if api.coursedir.db_url == f"sqlite:///{kept}" and not kept.exists():
+            _made_whole(api, kept)
+        return api
 
     @contextmanager
     def gradebook(self) -> Iterator:
@@ -148,6 +152,14 @@ def enter(
             "Make one with `lgutils teach release`, or name another with --folder."
         )
     return room
+
+
+def _made_whole(api, kept: Path) -> None:
+    """Make the gradebook at once: nbgrader makes it in steps, and would never complete one that was cut off."""
+    with files.atomic(kept) as temporary, programs_found():
+        api.coursedir.db_url = f"sqlite:///{temporary}"
+        api.gradebook.close()
+    api.coursedir.db_url = f"sqlite:///{kept}"
 
 
 def shown(path: Path | str) -> str:

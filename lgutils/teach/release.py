@@ -45,6 +45,10 @@ def _release(room: Classroom, name: str) -> Path:
     with programs_found():
         done = room.api(name).generate_assignment(name)
     if not done["success"]:
+        if (
+            "KeyboardInterrupt" in f"{done.get('error')}{done.get('log')}"
+        ):  # nbgrader takes it for an error
+            raise KeyboardInterrupt
         raise UserError(_reason(name, room.folder, done))
     path = room.folder / "release" / name / f"{name}.ipynb"
     book = _bare(nbformat.read(path, as_version=4))

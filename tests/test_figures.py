@@ -6,8 +6,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from lgutils import figures, report
+from lgutils import ancestry, figures, fleet, report
 from lgutils.errors import UserError
+from lgutils.fleet.tuning import LONG
 from lgutils.report import Claim, Interval
 
 STEPS = np.array([1, 5, 20, 80])
@@ -119,6 +120,41 @@ def test_arms_differ_in_more_than_colour_and_look_alike_in_all_panels():
     ]  # fmt: skip
     assert looks[0] == looks[1]
     assert len({look[0] + look[1] for look in looks[0].values()}) == 8
+
+
+def test_every_arm_of_the_course_has_a_look_of_its_own():
+    names = [*fleet.ARMS, LONG, *ancestry.METHODS]
+    found = figures.looks(names)
+    assert found == {n: figures.looks([n])[n] for n in names}  # whatever else is drawn
+    for group in ([*fleet.ARMS, LONG], ["learngene", "scratch", *ancestry.METHODS]):
+        drawn = {(found[name]["marker"], to_hex(found[name]["color"])) for name in group}
+        assert len(drawn) == len(group)
+
+
+def test_what_the_course_does_not_know_borrows_no_colour_of_learngene_or_scratch():
+    own = {look["color"] for look in figures.looks(["learngene", "scratch"]).values()}
+    strange = figures.looks(str(k) for k in range(20))
+    assert own.isdisjoint(look["color"] for look in strange.values())
+
+
+def test_patient_scratch_has_the_hue_of_scratch_and_another_line():
+    scratch, patient = figures.looks(["scratch", f"{LONG} (n = 20)"]).values()
+    assert scratch["color"] == patient["color"]
+    assert scratch["ls"] != patient["ls"]
+    assert scratch["marker"] != patient["marker"]
+
+
+def test_traces_are_a_panel_a_block_with_a_band_over_seeds():
+    curves = {"block 1": np.array([[1.0, 2, 3], [1, 4, 5]]), "block 2": np.zeros((2, 3))}
+    figure = draw(figures.traces(curves, "iteration", "lambda", "Traces", chosen=["block 1"]))
+    assert [axis.get_title() for axis in panels(figure)] == ["block 1, chosen", "block 2"]
+    axis = panels(figure)[0]
+    assert list(axis.lines[-1].get_ydata()) == [1, 3, 4]
+    (band,) = axis.collections
+    corners = band.get_paths()[0].vertices
+    assert sorted(set(corners[corners[:, 0] == 2, 1])) == [3, 5]
+    gene = figures.looks(["learngene"])["learngene"]["color"]
+    assert to_hex(axis.lines[-1].get_color()) == gene
 
 
 def test_panels_share_the_accuracy_axis_and_one_legend():

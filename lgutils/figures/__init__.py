@@ -8,9 +8,9 @@ accuracy along steps, shots or settings, `comparisons` methods side by side, `li
 from lgutils.figures.comparisons import accuracies, components, forest, ranking, verdicts
 from lgutils.figures.explore import budgets, task
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
-from lgutils.figures.look import show, style
+from lgutils.figures.look import looks, show, style
 from lgutils.figures.models import heat, learning_curves, mosaic, network
-from lgutils.figures.sweeps import curves, grid, shots, survival
+from lgutils.figures.sweeps import curves, grid, shots, survival, traces
 
 __all__ = [
     "accuracies",
@@ -23,6 +23,7 @@ __all__ = [
     "grid",
     "heat",
     "learning_curves",
+    "looks",
     "mosaic",
     "network",
     "ranking",
@@ -31,6 +32,7 @@ __all__ = [
     "style",
     "survival",
     "task",
+    "traces",
     "verdicts",
     "worth",
 ]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lgutils.errors import UserError
-from lgutils.figures.look import HATCHES, MARKERS, closing, legend, need, panels
+from lgutils.figures.look import HATCHES, MARKERS, NEUTRAL, closing, legend, looks, need, panels
 from lgutils.report import Claim, Interval
 
 VERDICTS = {  # marker and place in the colour-blind palette
@@ -24,17 +24,13 @@ VERDICTS = {  # marker and place in the colour-blind palette
 
 
 def accuracies(
-    values: Mapping[str, Interval],
-    title: str,
-    *,
-    chance: float | None = None,
-    marked: str = "learngene",
+    values: Mapping[str, Interval], title: str, *, chance: float | None = None
 ) -> Figure:
-    """Mean accuracy in % with 95 % intervals, one line a method; the marked one stands out."""
+    """Mean accuracy in % with 95 % intervals, one line a method."""
+    look = looks(values)
     figure, axis = plt.subplots(figsize=(6.5, 1.2 + 0.36 * len(values)))
     for y, (name, i) in enumerate(reversed(values.items())):
-        colour, shape = ("C1", "s") if name == marked else ("C0", "o")
-        axis.errorbar(100 * i.mean, y, fmt=shape, capsize=3, color=colour,
+        axis.errorbar(100 * i.mean, y, capsize=3, **look[name],
                       xerr=[[100 * (i.mean - i.low)], [100 * (i.high - i.mean)]])  # fmt: skip
     if chance is not None:
         axis.axvline(100 * chance, color="grey", ls=":", label="chance")
@@ -70,7 +66,8 @@ def differences(groups: Mapping[str, Mapping[str, Interval]], xlabel: str) -> Fi
         y = [
             len(names) - 1 - names.index(name) + 0.22 * ((len(groups) - 1) / 2 - k) for name in rows
         ]
-        axis.errorbar(middle, y, xerr=[low, high], fmt=marker, capsize=3, ms=5, label=group)
+        axis.errorbar(middle, y, xerr=[low, high], fmt=marker, capsize=3, ms=5.5, label=group,
+                      color=NEUTRAL, mfc="white" if k % 2 else NEUTRAL)  # fmt: skip
     axis.set_yticks(range(len(names)), list(reversed(names)))
     axis.set_ylim(-0.5, len(names) - 0.5)
     axis.set_xlabel("\n".join(fill(line, 64) for line in xlabel.splitlines()))
@@ -85,17 +82,17 @@ def ranking(chosen: Mapping[str, float], others: Mapping[str, np.ndarray], title
         others: panel -> mean accuracies (N,) of the random sets, in [0, 1].
     """
     need(chosen, "set")
-    palette = sns.color_palette("colorblind")
+    gene, drawn = looks(["learngene", "random layers"]).values()
     with closing(panels(chosen)) as (figure, axes):
         for name, value in chosen.items():
             sets, axis = np.asarray(others.get(name, ()), dtype=float), axes[name]
             if sets.ndim != 1 or not len(sets):
                 raise UserError(f"{name!r} needs the accuracies (N,) of at least one random set.")
             bins = int(np.clip(1.5 * np.sqrt(len(sets)), 5, 25))
-            axis.hist(100 * sets, bins=bins, color=palette[0], alpha=0.55, label="random sets")
+            axis.hist(100 * sets, bins=bins, color=drawn["color"], alpha=0.5, label="random sets")
             axis.plot(100 * sets, np.zeros(len(sets)), "|", color="0.2", ms=9, clip_on=False)
-            axis.axvline(100 * value, 0, 0.94, color=palette[3], lw=2, ls="--", marker="v",
-                         markevery=[1], ms=10, label="chosen set")  # fmt: skip
+            axis.axvline(100 * value, 0, 0.94, color=gene["color"], lw=2.5, marker="s",
+                         markevery=[1], ms=8, label="chosen set")  # fmt: skip
             above = int((value > sets).sum())
             axis.set_title(f"{name}: above {above} of {len(sets)} random sets", fontsize=11)
             axis.set_xlabel("mean accuracy (%)")
@@ -108,21 +105,21 @@ def ranking(chosen: Mapping[str, float], others: Mapping[str, np.ndarray], title
 
 
 def components(parts: Mapping[str, Mapping[str, float]], title: str) -> Figure:
-    """Standard deviations by source of variance, as bars, one colour and hatch a family.
+    """Standard deviations by source of variance, as bars, one shade and hatch a family.
 
     Args:
         parts: family -> source -> standard deviation of accuracies in [0, 1].
     """
     need(parts, "family")
     sources = list(dict.fromkeys(source for bars in parts.values() for source in bars))
-    tall, palette = 0.8 / len(parts), sns.color_palette("colorblind")
+    tall = 0.8 / len(parts)
     figure, axis = plt.subplots(
         figsize=(6.5, 1.2 + len(sources) * (0.2 + 0.3 * len(parts))), layout="constrained"
     )
     for k, (family, bars) in enumerate(parts.items()):
         y = [sources.index(s) + (k - (len(parts) - 1) / 2) * tall for s in bars]
         drawn = axis.barh(y, [100 * v for v in bars.values()], 0.92 * tall, label=family,
-                          color=palette[k % len(palette)], hatch=HATCHES[k % len(HATCHES)],
+                          color=(NEUTRAL, "0.62")[k % 2], hatch=HATCHES[k % len(HATCHES)],
                           edgecolor="white", lw=0)  # fmt: skip
         axis.bar_label(drawn, fmt="%.1f", padding=3, fontsize=10)
     axis.set_yticks(range(len(sources)), [fill(s, 26) for s in sources])

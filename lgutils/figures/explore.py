@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lgutils.blocks import Layer
-from lgutils.figures.look import HATCHES, legend, need
+from lgutils.figures.look import HATCHES, legend, looks, need
 from lgutils.figures.models import boxes
 
 SHOWN = (4, 6)  # training and test images of each class; more would be too small on a phone
@@ -60,13 +60,13 @@ def budgets(
 
 def _scores(axis: Axes, x: np.ndarray, heights: tuple, taken: Sequence[bool]) -> None:
     """Blocks as points with their number inside, the chosen ones as filled squares."""
-    palette = sns.color_palette("colorblind")
+    gene = looks(["learngene"])["learngene"]["color"]
     _, means, spreads = heights
-    looks = {
-        "chosen": (np.array(taken), {"marker": "s", "mfc": palette[1], "mec": "black"}),
-        "left out": (~np.array(taken), {"marker": "o", "mfc": "white", "mec": palette[0]}),
+    drawn = {
+        "chosen": (np.array(taken), {"marker": "s", "mfc": gene, "mec": "black"}),
+        "left out": (~np.array(taken), {"marker": "o", "mfc": "white", "mec": "0.5"}),
     }
-    for label, (rows, look) in looks.items():
+    for label, (rows, look) in drawn.items():
         axis.errorbar(x[rows], means[rows], yerr=np.nan_to_num(spreads[rows]), ls="none", ms=11.5,
                       color="0.55", lw=1, capsize=2, label=label, zorder=2, **look)  # fmt: skip
     for number, place in enumerate(zip(x, means, strict=True), 1):
@@ -77,13 +77,13 @@ def _scores(axis: Axes, x: np.ndarray, heights: tuple, taken: Sequence[bool]) ->
 
 def _shares(axis: Axes, names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> None:
     """One bar a budget and owner, in %; what cannot be built says so."""
-    palette = sns.color_palette("colorblind")
+    gene = looks(["learngene"])["learngene"]["color"]
     tall = 0.8 / len(shares)
     for k, (owner, values) in enumerate(shares.items()):
         y = np.arange(len(names)) + (k - (len(shares) - 1) / 2) * tall
         percent = 100 * np.asarray(values, dtype=float)
         bars = axis.barh(y, np.nan_to_num(percent), 0.9 * tall, label=owner, lw=0,
-                         color=palette[(0, 2)[k % 2]], hatch=HATCHES[k], edgecolor="white")  # fmt: skip
+                         color=gene, hatch=HATCHES[k], edgecolor="white")  # fmt: skip
         texts = ["does not fit" if np.isnan(v) else f"{v:.0f} %" for v in percent]
         axis.bar_label(bars, texts, padding=3, fontsize=10)
     axis.set_yticks(range(len(names)), names)

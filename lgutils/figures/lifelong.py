@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from lgutils import report
 from lgutils.errors import UserError
 from lgutils.figures.comparisons import differences
-from lgutils.figures.look import closing, legend, looks_of, need, panels
+from lgutils.figures.look import closing, legend, looks, need, panels
 from lgutils.report import Interval
 
 
@@ -67,7 +67,7 @@ def first_task(matrices: Mapping[str, np.ndarray], title: str, *, chance: float)
         chance: accuracy of guessing, in [0, 1].
     """
     found = _lives(matrices)
-    looks = looks_of({title: found})
+    look = looks(found)
     with closing(panels([title])) as (figure, axes):
         axis = axes[title]
         for k, (name, lives) in enumerate(found.items()):
@@ -77,7 +77,7 @@ def first_task(matrices: Mapping[str, np.ndarray], title: str, *, chance: float)
             middle = np.array([p.mean for p in points])
             spread = [middle - [p.low for p in points], [p.high for p in points] - middle]
             axis.errorbar(
-                after + 1 + beside, middle, yerr=spread, capsize=3, ms=6, label=name, **looks[name]
+                after + 1 + beside, middle, yerr=spread, capsize=3, ms=6, label=name, **look[name]
             )
         axis.axhline(100 * chance, color="grey", ls=":", label="chance")
         axis.set(xlabel="tasks learned", ylabel="accuracy on the first task (%)", ylim=(0, 103))

@@ -1,8 +1,11 @@
 """One figure style for the course: colour-blind-safe, readable at 100 %, with alternative text."""
 
+import base64
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -12,13 +15,31 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from lgutils.errors import UserError
 
-MARKERS = "os^Dv"
-
-
+MARKERS = "o^sDv"
 LINES = ("-", "--", "-.", (0, (1, 1.2)))
-
-
 HATCHES = ("", "///", "...", "xxx")
+
+NEUTRAL = "0.25"  # of what is no arm: families, differences, the layers that are left out
+_ORANGE, _BLUE = "#de8f05", "#0173b2"
+ARMS = {  # colour, marker, line; the hues are seaborn's colour-blind ones and Paul Tol's muted ones
+    "learngene": (_ORANGE, "s", "-"),
+    "scratch": (_BLUE, "o", "--"),
+    "scratch, 5x steps": (_BLUE, "D", "-."),
+    "patient scratch": (_BLUE, "D", "-."),
+    "full fine-tune": ("#029e73", "^", "--"),
+    "distillation": ("#cc78bc", "v", "-."),
+    "first layers": ("#882255", "<", "--"),
+    "last layers": ("#999933", ">", "-."),
+    "random layers": ("#7a7a7a", "P", (0, (1, 1.2))),
+    "stem only": ("#44aa99", "d", (0, (1, 1.2))),
+    "shuffled": ("#332288", "X", (0, (1, 1.2))),
+    "joint": ("#4d4d4d", "D", "--"),
+    "fine-tuning": ("#d55e00", "v", "--"),
+    "replay": ("#029e73", "^", "-."),
+    "ewc": ("#cc78bc", "X", (0, (1, 1.2))),
+    "growing": ("#882255", "P", "-"),
+}
+OTHERS = ("#117733", "#aa4499", "#56b4e9", "#8c613c", "#d55e00", "#332288", "#44aa99", "#7a7a7a")
 
 
 def style() -> None:
@@ -33,11 +54,19 @@ def style() -> None:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure in a notebook with alternative text for readers who cannot see it."""
+    """Show a figure in a notebook with alternative text for readers who cannot see it; closes it."""
     from IPython.display import display
 
-    display(figure, metadata={"image/png": {"alt": alt}})
-    plt.close(figure)
+    data = {"image/png": base64.b64encode(png(figure)).decode(), "text/plain": "<Figure>"}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG without a margin; closes it."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+        plt.close(figure)
+        return file.getvalue()
 
 
 def need(filled: Mapping | Sequence, what: str) -> None:
@@ -59,13 +88,16 @@ def panels(
     return figure, dict(zip(names, axes[0], strict=True))
 
 
-def looks_of(groups: Mapping[str, Mapping]) -> dict[str, dict]:
-    """Arm -> colour, marker and line style, the same in every panel and in any two panels."""
-    names = list(dict.fromkeys(arm for arms in groups.values() for arm in arms))
-    palette = sns.color_palette("colorblind")
-    colours = [palette[k] for k in (0, 1, 2, 3, 4, 9, 5, 7)]  # the pale ones are hard to see
-    looks = zip(names, cycle(colours), cycle(MARKERS), cycle(LINES))
-    return {name: {"color": c, "marker": m, "ls": line} for name, c, m, line in looks}
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Arm -> colour, marker and line style: for the course's arms the same in every figure.
+
+    What follows a bracket is no part of an arm's name ("scratch (n = 40)"). Arms that the course does not
+    know get other colours than its own, in the order given.
+    """
+    every = list(dict.fromkeys(names))
+    spare = zip(cycle(OTHERS), cycle(MARKERS), cycle(LINES))
+    found = {name: ARMS.get(name.split(" (")[0]) or next(spare) for name in every}
+    return {n: {"color": c, "marker": m, "ls": line} for n, (c, m, line) in found.items()}
 
 
 def legend(

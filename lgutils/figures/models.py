@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lgutils.blocks import Layer
-from lgutils.figures.look import MARKERS
+from lgutils.figures.look import LINES, MARKERS, NEUTRAL, looks
 
 
 def mosaic(rows: Mapping[str, Tensor], *, per_row: int = 12, scale: float = 0.62) -> Figure:
@@ -35,9 +35,12 @@ def mosaic(rows: Mapping[str, Tensor], *, per_row: int = 12, scale: float = 0.62
 def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
     """Held-out accuracy in % against epochs, one line a name."""
     figure, axis = plt.subplots(figsize=(6.5, 3.6))
-    for marker, (name, points) in zip(cycle(MARKERS), curves.items(), strict=False):
+    for marker, line, (name, points) in zip(
+        cycle(MARKERS), cycle(LINES), curves.items(), strict=False
+    ):
         epochs, values = zip(*points, strict=True)
-        axis.plot(epochs, [100 * v for v in values], marker=marker, ms=4, label=name)
+        axis.plot(epochs, [100 * v for v in values], marker=marker, ls=line, ms=4, label=name,
+                  color=NEUTRAL)  # fmt: skip
     axis.set(xlabel="epoch", ylabel="held-out accuracy (%)", ylim=(0, 100), title=title)
     axis.legend(frameon=False)
     return figure
@@ -83,14 +86,14 @@ def boxes(
     axis: Axes, models: Mapping[str, Sequence[Layer]], marked: Mapping[str, Sequence[str]]
 ) -> None:
     """What `network` draws, on axes of its own: one row a model, the first at the top."""
-    palette = sns.color_palette("colorblind")
+    gene = looks(["learngene"])["learngene"]["color"]
     for y, (name, layers) in enumerate(models.items()):
         axis.text(-0.3, -y, name, ha="right", va="center")
         number = 0
         for x, layer in enumerate(layers):
             chosen = layer.name in marked.get(name, ())
             number += layer.role == "block"
-            face = palette[1] if chosen else "white"
+            face = gene if chosen else "white"
             axis.add_patch(
                 plt.Rectangle((x, -y - 0.32), 0.86, 0.64, facecolor=face, edgecolor="black",
                               hatch="//" if chosen else None, linewidth=1)

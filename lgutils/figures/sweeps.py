@@ -1,6 +1,6 @@
 """Accuracy along something: steps, shots, hyper-parameters."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import fill
 
@@ -14,9 +14,10 @@ from matplotlib.patheffects import withStroke
 from lgutils import report
 from lgutils.errors import UserError
 from lgutils.figures.look import (
+    NEUTRAL,
     closing,
     legend,
-    looks_of,
+    looks,
     need,
     panels,
     ticks_at,
@@ -67,11 +68,11 @@ def _accuracy_axes(figure: Figure, axes: Sequence[Axes], title: str) -> None:
 def _banded(groups: Mapping[str, Mapping], title: str) -> Iterator[tuple[Figure, dict[str, Axes]]]:
     """Panels with every arm's mean and band; what is added to them stands in the legend too."""
     need(groups, "group")
-    looks = looks_of(groups)
+    look = looks(arm for arms in groups.values() for arm in arms)
     with closing(panels(groups)) as (figure, axes):
         for group, arms in groups.items():
             for name, (x, values) in arms.items():
-                _band(axes[group], name, x, values, looks[name])
+                _band(axes[group], name, x, values, look[name])
         yield figure, axes
         _accuracy_axes(figure, list(axes.values()), title)
 
@@ -140,18 +141,62 @@ def survival(
         groups: panel -> arm -> (steps (S,), share (S,) in [0, 1]).
     """
     need(groups, "group")
-    looks = looks_of(groups)
+    look = looks(arm for arms in groups.values() for arm in arms)
     with closing(panels(groups)) as (figure, axes):
         for group, arms in groups.items():
             for name, (steps, share) in arms.items():
                 every = 1 if len(steps) <= 12 else 0.13
                 axes[group].step(steps, 100 * np.asarray(share, dtype=float), where="post",
-                                 label=name, ms=5.5, markevery=every, **looks[name])  # fmt: skip
+                                 label=name, ms=5.5, markevery=every, **look[name])  # fmt: skip
             _step_axis(axes[group], [steps for steps, _ in arms.values()])
         first = next(iter(axes.values()))
         first.set(ylim=(-3, 103), ylabel="tasks not yet at the threshold (%)")
         figure.suptitle(title, fontsize=12)
         legend(figure, axes.values())
+    return figure
+
+
+def traces(
+    curves: Mapping[str, np.ndarray],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    *,
+    chosen: Collection[str] = (),
+) -> Figure:
+    """Small multiples of values along iterations, one panel a name: mean over seeds, band from least to most.
+
+    The means of the other panels stand behind each in grey, on the same axes.
+
+    Args:
+        curves: panel -> values (seeds, iterations).
+        xlabel, ylabel: with units; at every panel's foot and at the figure's left.
+        chosen: panels to draw in the learngene's colour.
+    """
+    need(curves, "curve")
+    wide = min(3, len(curves))
+    tall = -(-len(curves) // wide)
+    gene = looks(["learngene"])["learngene"]["color"]
+    found = {name: np.asarray(values, dtype=float) for name, values in curves.items()}
+    size = (0.6 + 2.2 * wide, 0.7 + 1.7 * tall)
+    figure, axes = plt.subplots(tall, wide, figsize=size, sharex=True, sharey=True,
+                                squeeze=False, layout="constrained")  # fmt: skip
+    for axis, (name, values) in zip(axes.flat, found.items(), strict=False):
+        for other in found.values():
+            axis.plot(other.mean(0), color="0.85", lw=1, zorder=1)
+        colour = gene if name in chosen else NEUTRAL
+        axis.plot(values.mean(0), color=colour, lw=2)
+        axis.fill_between(
+            range(values.shape[1]), values.min(0), values.max(0), color=colour, alpha=0.25, lw=0
+        )
+        axis.set_title(f"{name}, chosen" if name in chosen else name, fontsize=11)
+    for axis in axes.flat[len(found) :]:
+        axis.set_visible(False)
+    for axis in axes.flat[len(found) - wide : len(found)]:
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel(xlabel, fontsize=11)
+    figure.supylabel(ylabel, fontsize=11)
+    figure.suptitle(title, fontsize=12)
     return figure
 
 

@@ -171,8 +171,8 @@ def _totals(name: str, group: list[Row]) -> tuple[Figure, str, str]:
     totals = np.array([row.total for row in group])
     most = max(group[0].maximum, totals.max())
     figure, axis = plt.subplots(figsize=(5.6, 2.8))
-    counts = axis.hist(totals, bins=np.arange(-0.5, np.ceil(most) + 1), color="C0", ec="white")[0]
-    axis.axvline(np.median(totals), color="C1", ls="--", label=f"median {np.median(totals):g}")
+    counts = axis.hist(totals, bins=np.arange(-0.5, np.ceil(most) + 1), color="0.6", ec="white")[0]
+    axis.axvline(np.median(totals), color="0.2", ls="--", label=f"median {np.median(totals):g}")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel=f"points of {group[0].maximum:g}", ylabel="submissions", title=name)
@@ -190,7 +190,7 @@ def _tasks(name: str, shares: Mapping[str, Score]) -> tuple[Figure, str, str]:
     for y, score in enumerate(reversed(shares.values())):
         low, high = score.accuracy - score.low, score.high - score.accuracy
         axis.errorbar(100 * score.accuracy, y, xerr=[[100 * max(0, low)], [100 * max(0, high)]],
-                      fmt="o", color="C0", capsize=3)  # fmt: skip
+                      fmt="o", color="0.25", capsize=3)  # fmt: skip
     axis.set_yticks(range(len(shares)), list(reversed(shares)))
     axis.set(xlim=(-3, 103), xlabel="right (% of submissions), 95 % interval", title=name)
     alt = f"Share right for each task of {name}: " + ", ".join(

@@ -1,14 +1,19 @@
 """Exercises that check themselves, and predictions made before the number is shown.
 
-Both work in any notebook; where a browser is attached, a prediction is typed into a box.
+Both work in any notebook; where a browser is attached, a prediction is typed into a box. A check
+reads answers through `number`, `numbers` and `called`, so that a wrong one meets a sentence.
 """
 
 import math
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from numbers import Real
+
+import numpy as np
 
 from lgutils.errors import UserError
 
@@ -24,16 +29,104 @@ def live() -> bool:
     return (asked == "1" or (browser and asked != "0")) and find_spec("ipywidgets") is not None
 
 
+class WrongAnswer(AssertionError):
+    """What a check says to an answer; Jupyter shows the sentence without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def answered(*answers: object) -> bool:
     """Whether an exercise has been filled in; says so in one line if not.
 
     Args:
-        answers: what the student was to write; dots (`...`) or None mean: not yet.
+        answers: what the student was to write; dots (`...`) or None, also inside a list or a
+            tuple, mean: not yet.
     """
-    if any(answer is ... or answer is None for answer in answers):
+    if _open(answers):
         print("Not answered yet: put your answer in place of the dots and run the cell again.")
         return False
     return True
+
+
+def _open(answer: object) -> bool:
+    """Whether there are dots or None in an answer."""
+    if isinstance(answer, list | tuple):
+        return any(map(_open, answer))
+    return answer is ... or answer is None
+
+
+def numbers(answer: object, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """The numbers of an answer as a float64 array, whatever they came in.
+
+    Args:
+        answer: a number, a list or tuple of numbers, a NumPy array, a tensor or a pandas column.
+        shape: what the check needs; None if any will do.
+    Raises:
+        WrongAnswer: there is something else inside, or the shape is another.
+    """
+    try:
+        array = np.asarray(_plain(answer))
+    except (TypeError, ValueError):  # such as lists of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        raise WrongAnswer(f"Numbers are asked for, but the answer is {_short(answer)}.")
+    if shape not in (None, array.shape):
+        raise WrongAnswer(
+            f"The shape {shape} is asked for, but the answer has {array.shape}: {_short(answer)}."
+        )
+    return array.astype(np.float64)
+
+
+def number(answer: object, whole: bool = False) -> float | int:
+    """The one finite number of an answer; a NumPy number or a tensor of one element will do.
+
+    Args:
+        whole: give an int, and refuse a fraction.
+    Raises:
+        WrongAnswer: it is no number, or not just one, or not finite, or not whole.
+    """
+    found = numbers(answer)
+    if found.size != 1 or not np.isfinite(found).all():
+        raise WrongAnswer(f"One finite number is asked for, but the answer is {_short(answer)}.")
+    value = found.item()
+    if whole and not value.is_integer():
+        raise WrongAnswer(f"A whole number is asked for, but the answer is {value}.")
+    return int(value) if whole else value
+
+
+def called(function: Callable, *arguments: object) -> object:
+    """What the student's function gives, with one sentence instead of a traceback if it fails.
+
+    Raises:
+        WrongAnswer: it is no function, or it stopped with an error. An AssertionError that
+            comes out of it, such as one of the check's own, is passed on as it is.
+    """
+    if not callable(function):
+        raise WrongAnswer(f"A function is asked for, but the answer is {_short(function)}.")
+    try:
+        return function(*arguments)
+    except AssertionError:
+        raise
+    except Exception as error:
+        steps = traceback.extract_tb(error.__traceback__)[1:2]  # the line of the function itself
+        where = f" at `{steps[0].line}`" if steps and steps[0].line else ""
+        name = getattr(function, "__name__", "your function")
+        told = f"{name} stopped{where} with {type(error).__name__}: {error}"
+    raise WrongAnswer(told)
+
+
+def _plain(answer: object) -> object:
+    """The answer with every tensor in it as a list; torch need not be loaded for that."""
+    if isinstance(answer, list | tuple):
+        return [_plain(part) for part in answer]
+    return answer.detach().tolist() if hasattr(answer, "detach") else answer
+
+
+def _short(answer: object) -> str:
+    """The answer and its type in at most about 60 characters."""
+    text = " ".join(repr(answer).split())
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(answer).__name__})"
 
 
 @dataclass(frozen=True)
@@ -55,21 +148,38 @@ class Prediction:
     def check(self, actual: float, digits: int = 1) -> None:
         """Print the number beside the guess.
 
-        With a box that holds no number nothing is shown: commit first, then run the cell again.
+        With a box that holds no number yet, nothing is shown until one is written into it.
 
         Args:
             actual: in the unit of the prediction.
             digits: decimals to print.
         """
         guess = self.guess if self.box is None else self._typed()
-        if self.box is not None and guess is None:
-            print("First write a number into the box above, such as 2.5, then run this cell again.")
-            return
+        if self.box is None or guess is not None:
+            print(self._told(guess, actual, digits))
+        else:
+            self._wait(actual, digits)
+
+    def _told(self, guess: float | None, actual: float, digits: int) -> str:
         told = f"measured: {self._text(actual, digits)}"
-        if guess is not None:
-            off = self._text(abs(actual - guess), digits)
-            told = f"you: {self._text(guess, digits)}, {told}, off by {off}"
-        print(told)
+        if guess is None:
+            return told
+        off = self._text(abs(actual - guess), digits)
+        return f"you: {self._text(guess, digits)}, {told}, off by {off}"
+
+    def _wait(self, actual: float, digits: int) -> None:
+        """Put an empty line here that fills when a number stands in the box."""
+        import ipywidgets
+        from IPython.display import display
+
+        answer = ipywidgets.Label()
+
+        def fill(change: dict) -> None:
+            guess = self._typed()
+            answer.value = "" if guess is None else self._told(guess, actual, digits)
+
+        self.box.observe(fill, names="value")
+        display(answer)
 
     def _typed(self) -> float | None:
         try:
@@ -107,6 +217,8 @@ def _box(question: str, unit: str) -> object:
     import ipywidgets
     from IPython.display import display
 
-    box = ipywidgets.Text(placeholder="a number", layout={"width": "8em"})
+    box = ipywidgets.Text(
+        placeholder="a number, then Enter", continuous_update=False, layout={"width": "12em"}
+    )
     display(ipywidgets.HBox([ipywidgets.Label(question), box, ipywidgets.Label(unit)]))
     return box

@@ -26,6 +26,7 @@ from lgutils.faults import Faults
 SEEDS = (0, 1, 2)
 FASHION = "fashion-mnist"
 BUDGET = 3  # layers of the quick learngenes
+BEYOND = {min(fleet.LEARNING_RATES): 1e-4, max(fleet.LEARNING_RATES): 1e-1}  # edge -> next rate
 ANCESTORS = {"cnn": (0, 1, 2), "vit": (0, 1)}  # seeds; a quick ViT takes ten times as long to train
 
 
@@ -102,6 +103,29 @@ def rates() -> None:
     table = fleet.tune(base_jobs(), fleet.tuned_path())
     for family, best in table["best"].items():
         print(family, best)
+
+
+def edge_jobs() -> dict[str, list[fleet.Job]]:
+    """Arms whose tuned rate ends the grid, by name: their tuning tasks at that rate and one beyond it."""
+    found = {}
+    for (family, base), arm in product(base_jobs().items(), fleet.tuning.FITS):
+        fit = fleet.tuned_fit(family, arm)
+        if fit.lr in BEYOND:
+            job = replace(base, pool="open_world", method=fleet.tuning.method_of(arm), fit=fit)
+            lrs = (fit.lr, BEYOND[fit.lr])
+            found[f"{family}: {arm}"] = fleet.grid(job, lr=lrs, task=fleet.tuning.TUNING_TASKS)
+    return found
+
+
+def edges() -> None:
+    """Train the arms whose tuned rate lies at an end of the grid at the next rate beyond it, too."""
+    asked = edge_jobs()
+    jobs = [job for group in asked.values() for job in group]
+    names = [name.partition(": ")[2] for name, group in asked.items() for _ in group]
+    found = fleet.table(fleet.run(jobs, progress="edges"))
+    found.insert(1, "arm", names)
+    files.write_text(results_folder() / "edges-quick.csv", found.to_csv(index=False))
+    print(found.groupby(["family", "arm", "lr"])["accuracy"].mean())
 
 
 @lru_cache(maxsize=2)
@@ -299,6 +323,7 @@ PARTS = {
     "scores": scores,
     "noise": noise,
     "rates": rates,
+    "edges": edges,
     "sweep": sweep,
     "fashion": fashion,
     "variance": variance,

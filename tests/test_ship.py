@@ -187,3 +187,12 @@ def test_the_noise_control_replaces_the_last_block_and_leaves_the_shipped_model_
     assert config.seed == 1
     assert not torch.equal(*taps)
     assert min(tap.min() for tap in taps) == 0
+
+
+def test_every_rate_at_an_edge_of_the_grid_was_held_against_the_one_beyond(rates):
+    stored = pd.read_csv(ship.results_folder() / "edges-quick.csv")
+    arms = {f"{family}: {arm}" for family, arm in zip(stored["family"], stored["arm"])}
+    assert arms == set(rates["at the edge of the grid"]) == set(ship.edge_jobs())
+    jobs = [job for group in ship.edge_jobs().values() for job in group]
+    assert stored["key"].tolist() == [job.key for job in jobs]
+    assert set(stored["pool"]) == {"open_world"}

@@ -16,16 +16,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lgutils import files
-from lgutils.report import Claim, ledger, ledger_markdown
+from lgutils.report import VERDICTS, Claim, chip, ledger
 
 DPI = 150
-MARKS = {"supported": "yes", "not supported": "open", "contradicted": "no"}  # CSS classes
 STYLE = """
-:root { color-scheme: light dark; --text: #1b1b1b; --page: #fff; --soft: #5a5a5a; --line: #c8c8c8;
-  --yes: #00694a; --open: #555; --no: #a33b00; }
+:root { color-scheme: light dark; --text: #1b1b1b; --page: #fff; --soft: #5a5a5a; --line: #c8c8c8; }
 @media (prefers-color-scheme: dark) {
-  :root { --text: #e6e6e6; --page: #16181a; --soft: #a8a8a8; --line: #44484c;
-    --yes: #4fd0a5; --open: #b5b5b5; --no: #ff9a5c; } }
+  :root { --text: #e6e6e6; --page: #16181a; --soft: #a8a8a8; --line: #44484c; } }
 body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: var(--page);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
@@ -37,9 +34,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 td.number { font-variant-numeric: tabular-nums; } td.long { min-width: 15rem; }
 figure { margin: 1.2rem 0; } figure div { background: #fff; border-radius: 6px; padding: .5rem; }
-img { display: block; max-width: 100%; height: auto; margin: auto; }
-.verdict { font-weight: 600; white-space: nowrap; } .verdict::before { content: "\\25A0\\00A0"; }
-.yes { color: var(--yes); } .open { color: var(--open); } .no { color: var(--no); }"""
+img { display: block; max-width: 100%; height: auto; margin: auto; }"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +98,7 @@ def _count(claims: Sequence[Claim]) -> str:
     parts = []
     for name, numbered in (("measurements of the paper's claims", True), ("controls", False)):
         found = Counter(c.verdict for c in claims if (c.number is not None) == numbered)
-        told = ", ".join(f"{found[v]} {v}" for v in MARKS)
+        told = ", ".join(f"{found[v]} {v}" for v in VERDICTS)
         parts.append(f"Of {found.total()} {name}: {told}.")
     return " ".join(parts)
 
@@ -127,8 +122,13 @@ def _plain(frame: pd.DataFrame) -> tuple[list[str], list[tuple]]:
 
 
 def _text(text: object) -> str:
-    """Escaped text; addresses lose their scheme, so that nothing in the page leads outside."""
-    return html.escape(re.sub(r"https?://", "", str(text), flags=re.IGNORECASE))
+    """Escaped text without addresses."""
+    return html.escape(_no_address(str(text)))
+
+
+def _no_address(text: str) -> str:
+    """Addresses lose their scheme, so that nothing in the page leads outside."""
+    return re.sub(r"https?://", "", text, flags=re.IGNORECASE)
 
 
 def _inline(text: str) -> str:
@@ -160,8 +160,8 @@ def _data(value: object) -> str:
     text = _text(_cell(value))
     if not isinstance(value, str):
         return f'<td class="number">{text}</td>'
-    if value in MARKS:
-        return f'<td><span class="verdict {MARKS[value]}">{text}</span></td>'
+    if value in VERDICTS:
+        return f"<td>{chip(value)}</td>"
     return f'<td class="long">{text}</td>' if len(text) > 40 else f"<td>{text}</td>"
 
 
@@ -176,23 +176,12 @@ def _figure(figure: Figure, alt: str, caption: str) -> str:
     )
 
 
-def _ledger(claims: Sequence[Claim]) -> pd.DataFrame:
-    """The ledger with the verdict first, where a narrow screen shows it."""
-    table = ledger(claims).astype(object)
-    table["claim"] = ["control" if c.number is None else str(c.number) for c in claims]
-    table["p"] = ["" if c.p is None else "< 0.001" if c.p < 0.001 else f"{c.p:.2g}" for c in claims]
-    if any(c.note for c in claims):
-        table["note"] = [c.note for c in claims]
-    first = ["verdict", "sentence", "effect"]
-    return table[first + [name for name in table if name not in first]]
-
-
 def _html(title, sections, claims, provenance) -> str:
     parts = [f"<h1>{_text(title)}</h1>"]
     if claims is not None:
         parts += ["<h2>Claims</h2>", f"<p>{_count(claims)}</p>"]
     if claims:
-        parts.append(_table(_ledger(claims), "Effects with 95 % intervals, and what follows"))
+        parts.append(_no_address(ledger(claims)._repr_html_()))
     for section in sections:
         parts.append(f"<h2>{_text(section.title)}</h2>")
         parts += map(_paragraph, section.paragraphs)
@@ -221,7 +210,7 @@ def _markdown(title, sections, claims, provenance) -> str:
     if claims is not None:
         parts += ["## Claims", _count(claims)]
     if claims:
-        parts.append(ledger_markdown(claims).strip())
+        parts.append(ledger(claims)._repr_markdown_())
     for section in sections:
         parts += [f"## {section.title}", *section.paragraphs]
         parts += [f"**Figure.** {caption} ({alt})" for _, alt, caption in section.figures]

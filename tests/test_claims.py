@@ -1,11 +1,10 @@
-"""Claims: verdicts, the text that notebooks show, JSON and the ledger."""
+"""Claims: verdicts, the text that notebooks show, and JSON."""
 
 import json
 
 import numpy as np
 import pytest
 
-from lgutils import report
 from lgutils.errors import UserError
 from lgutils.report import Claim, Interval
 
@@ -142,50 +141,3 @@ def test_an_entry_without_a_sentence_is_refused():
     del stored["sentence"]
     with pytest.raises(UserError, match="sentence"):
         Claim.from_json(stored)
-
-
-# --- the ledger -----------------------------------------------------------------------------------
-
-CLAIMS = [FULL, Claim("a | b", Interval(0.123, 0.091, 0.155, 9), family="cnn", dataset="digits")]
-
-
-def test_ledger_has_a_row_a_claim():
-    table = report.ledger(CLAIMS)
-    columns = ["claim", "family", "dataset", "sentence", "effect", "n", "p", "verdict"]
-    assert list(table) == columns
-    assert table.iloc[0].tolist() == [
-        4, "vit", "glyphs", "fewer images are needed", "8.25 [6.10, inf] shots", 20, 0.01,
-        "not supported",
-    ]  # fmt: skip
-
-
-def test_a_control_has_no_number_and_no_p_in_the_ledger():
-    assert report.ledger(CLAIMS)[["claim", "p"]].isna().to_numpy().tolist() == [
-        [False] * 2,
-        [True] * 2,
-    ]
-
-
-def test_ledger_can_be_filtered_by_claim():
-    table = report.ledger(CLAIMS)
-    assert table[table.claim == 4].sentence.tolist() == [FULL.sentence]
-
-
-def test_ledger_of_an_iterator_and_of_nothing():
-    assert len(report.ledger(iter(CLAIMS))) == 2
-    assert len(report.ledger([])) == 0
-
-
-def test_ledger_as_markdown():
-    lines = report.ledger_markdown(iter(CLAIMS)).splitlines()
-    assert lines == [
-        "| claim | family | dataset | sentence | effect | n | p | verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| 4 | vit | glyphs | fewer images are needed | 8.25 [6.10, inf] shots | 20 | 0.01 |"
-        " not supported: The curve is flat. |",
-        r"| control | cnn | digits | a \| b | +12.3 [+9.1, +15.5] points | 9 |  | supported |",
-    ]
-
-
-def test_a_small_p_is_bounded_in_markdown():
-    assert "| < 0.001 |" in report.ledger_markdown([Claim("s", ABOVE, p=1e-9)])

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TAGGED = re.compile(r"([+-−]?\d[\d,]*(?:\.\d+)?)(?:\s?%|\*\*)*<!--=(.+?)-->")
+TAGGED = re.compile(r"([+−-]?\d[\d,]*(?:\.\d+)?)(?:\s?%|\*\*)*<!--=(.+?)-->")
 ANY_TAG = re.compile(r"<!--=.*?-->")
-NUMBER = re.compile(r"[+-−]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
+NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
 BOOKS = sorted(
     [*(ROOT / "notebooks").glob("[0-9]*.ipynb"), *(ROOT / "notebooks/solutions").glob("*.ipynb")]
 )

@@ -1,7 +1,9 @@
-"""What the numbers say: `stats` and `curves` turn arrays into intervals, `claims` intervals into verdicts."""
+"""What the numbers say: `stats` and `curves` turn arrays into intervals, `claims` intervals into verdicts,
+`ledgers` verdicts into tables."""
 
-from lgutils.report.claims import VERDICTS, Claim, ledger, ledger_markdown, read_claims
+from lgutils.report.claims import VERDICTS, Claim, read_claims
 from lgutils.report.curves import area, restricted, shots_to_match, steps_to, survival
+from lgutils.report.ledgers import Ledger, chip, ledger
 from lgutils.report.stats import (
     Interval,
     Sensitivity,
@@ -24,16 +26,17 @@ __all__ = [
     "VERDICTS",
     "Claim",
     "Interval",
+    "Ledger",
     "Sensitivity",
     "area",
     "bootstrap",
+    "chip",
     "components",
     "equivalent",
     "geometric",
     "hierarchical",
     "holm",
     "ledger",
-    "ledger_markdown",
     "mean",
     "p_value",
     "paired",

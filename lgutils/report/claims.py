@@ -1,13 +1,12 @@
 """Claims: a sentence, the effect measured for it, and the verdict that follows from both."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pandas as pd
 
 from lgutils import reading
 from lgutils.errors import UserError, unknown
@@ -17,7 +16,6 @@ LEVEL = 0.05
 ENDS = {"inf": math.inf, "-inf": -math.inf}  # JSON has no infinite numbers
 ANEW = "Write the report anew."
 VERDICTS = ("supported", "not supported", "contradicted")
-COLUMNS = ["claim", "family", "dataset", "sentence", "effect", "n", "p", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -124,40 +122,3 @@ def read_claims(path: Path | str) -> tuple[list[Claim], dict[str, str]]:
         return [Claim.from_json(entry) for entry in stored.claims], stored.provenance
     except UserError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-
-
-def ledger(claims: Iterable[Claim]) -> pd.DataFrame:
-    """One row a claim, in the order given.
-
-    Returns:
-        Columns claim (1 to 4, missing for a control), family, dataset, sentence, effect (text with
-        interval and unit), n, p (missing where not tested) and verdict.
-    """
-    rows = [
-        (
-            c.number,
-            c.family,
-            c.dataset,
-            c.sentence,
-            c.effect.text(c.unit),
-            c.effect.n,
-            c.p,
-            c.verdict,
-        )
-        for c in claims
-    ]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.astype({"claim": "Int64", "n": "int64", "p": "float64"})
-
-
-def ledger_markdown(claims: Iterable[Claim]) -> str:
-    """The ledger as a Markdown table that ends with a newline; a note follows its verdict."""
-    claims = list(claims)
-    lines = [COLUMNS, ["---"] * len(COLUMNS)]
-    for row, note in zip(ledger(claims).itertuples(index=False), (c.note for c in claims)):
-        claim = "control" if pd.isna(row.claim) else row.claim
-        p = "" if pd.isna(row.p) else "< 0.001" if row.p < 0.001 else f"{row.p:.2g}"
-        verdict = f"{row.verdict}: {note}" if note else row.verdict
-        lines.append([claim, *row[1:6], p, verdict])
-    cells = ([str(cell).replace("|", r"\|") for cell in line] for line in lines)
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)

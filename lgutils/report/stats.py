@@ -30,19 +30,23 @@ class Interval:
 
     def points(self) -> str:
         """For accuracies in [0, 1]: in percentage points, e.g. "+12.3 [+9.1, +15.5]"."""
-        return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        return "{} [{}, {}]".format(*self.numbers())
 
     def text(self, unit: str = "points", digits: int = 3) -> str:
-        """With its unit: "points" as in `points`, others plain, as in "1.85 [1.42, 2.31] times".
+        """With its unit: "points" as in `points`, others plain, as in "1.85 [1.42, 2.31] times"."""
+        return "{} [{}, {}] {}".format(*self.numbers(unit, digits), unit)
+
+    def numbers(self, unit: str = "points", digits: int = 3) -> tuple[str, str, str]:
+        """Mean, low and high as texts: percentage points with a sign, other units plain.
 
         digits: significant digits of the largest finite number; all three share its decimals.
         """
-        if unit == "points":
-            return f"{self.points()} points"
         values = self.mean, self.low, self.high
+        if unit == "points":
+            return tuple(f"{100 * value:+.1f}" for value in values)
         size = max((abs(v) for v in values if 0 < abs(v) < math.inf), default=1)
         places = max(0, digits - 1 - math.floor(math.log10(size)))
-        return "{:.{p}f} [{:.{p}f}, {:.{p}f}] {}".format(*values, unit, p=places)
+        return tuple(f"{value:.{places}f}" for value in values)
 
     @property
     def verdict(self) -> str:

@@ -19,7 +19,20 @@ from PIL import Image
 
 from lgutils import course
 from lgutils.errors import UserError
-from lgutils.site import api, build, citation, docstrings, hooks, launch, reports, sources
+from lgutils.site import (
+    api,
+    build,
+    citation,
+    docstrings,
+    front,
+    hooks,
+    launch,
+    moved,
+    reports,
+    sheet,
+    slides,
+    sources,
+)  # fmt: skip
 from lgutils.site.config import settings
 from lgutils.site.render import render
 
@@ -36,11 +49,13 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def soups(site):
-    """Page (relative path) -> its parsed html."""
+    """Page (relative path) -> its parsed html; without those that only send their reader on."""
     paths = [path for path in site.rglob("*.html") if "_static" not in path.parts]
+    pages = {path.relative_to(site).as_posix(): path for path in sorted(paths)}
     return {
-        path.relative_to(site).as_posix(): bs4.BeautifulSoup(path.read_bytes(), "html.parser")
-        for path in sorted(paths)
+        page: bs4.BeautifulSoup(path.read_bytes(), "html.parser")
+        for page, path in pages.items()
+        if page not in moved.addresses()
     }
 
 
@@ -51,7 +66,7 @@ def test_every_chapter_solution_and_document_has_its_page(soups):
     patterns = ("notebooks/[0-9]*.ipynb", "notebooks/solutions/[0-9]*.ipynb", "docs/*.md")
     files = [path for pattern in patterns for path in ROOT.glob(pattern)]
     expected = {path.relative_to(ROOT).with_suffix(".html").as_posix() for path in files}
-    expected |= {"index.html", "CHANGELOG.html", "citation.html", "guide.html", "search.html"}
+    expected |= {"index.html", "CHANGELOG.html", "citation.html", "search.html"}
     expected |= {f"results/{name}-quick/report.html" for name in ("glyphs", "digits")}
     assert expected - set(soups) == set()
 
@@ -69,10 +84,17 @@ def test_the_reference_holds_signature_and_words_of_a_function(soups):
     assert "Raises" in entry.parent.text
 
 
-def test_every_page_can_be_reached_from_the_menu(soups):
-    menu = soups["index.html"].select(".bd-sidebar-primary a[href]")
-    linked = {"index.html", "search.html", *(a["href"] for a in menu)}
-    assert set(soups) - linked - {"index.html"} == set()
+def test_every_page_can_be_reached_from_the_front_page(soups):
+    links = soups["index.html"].select(".bd-sidebar-primary a[href], main a[href]")
+    linked = {"index.html", "search.html", *(a["href"] for a in links)}
+    assert set(soups) - linked == set()
+
+
+def test_the_menu_holds_each_document_once(soups):
+    menu = [a["href"] for a in soups["index.html"].select(".bd-sidebar-primary a[href]")]
+    documents = Counter(link for link in menu if link.startswith("docs/"))
+    assert set(documents) == {f"docs/{path.stem}.html" for path in ROOT.glob("docs/*.md")}
+    assert set(documents.values()) == {1}
 
 
 def test_internal_links_and_their_anchors_resolve(site, soups):
@@ -173,16 +195,188 @@ def test_a_report_shows_its_figures_and_its_ledger(soups):
 
 
 def test_chapters_link_to_their_launch_copies_and_other_pages_do_not(site, soups):
-    links = [
-        a["href"] for a in soups["notebooks/02_condense.html"].select(".article-header-buttons a")
-    ]
+    links = [a["href"] for a in soups["notebooks/02_condense.html"].select("a.badge-link")]
     copy = "launch/notebooks/02_condense.ipynb"
     assert (site / copy).is_file()
-    assert any(
-        f"colab.research.google.com/github/example/course/blob/gh-pages/{copy}" in a for a in links
-    )
-    assert any("mybinder.org/v2/gh/example/course/gh-pages" in a and copy in a for a in links)
+    assert f"https://colab.research.google.com/github/example/course/blob/gh-pages/{copy}" in links
+    binder = f"https://mybinder.org/v2/gh/example/course/gh-pages?urlpath=lab/tree/{copy}"
+    assert binder in links
     assert not [a for a in soups["docs/data.html"].select("a") if "binder" in a["href"]]
+
+
+# --- the front page -------------------------------------------------------------------------------
+
+
+def test_the_front_page_starts_at_chapter_00(soups):
+    assert soups["index.html"].select_one("a.start-here")["href"] == "notebooks/00_paradigm.html"
+
+
+def test_the_front_page_has_a_card_for_each_chapter_and_three_paths(soups):
+    links = [a["href"] for a in soups["index.html"].select(".sd-card a")]
+    chapters = [f"notebooks/{path.stem}.html" for path in course.chapters()]
+    assert links[3:] == chapters
+    assert links[:3] == [chapters[0], "docs/teaching.html", chapters[-1]]
+
+
+def test_the_front_page_does_not_tell_how_to_build_it(soups):
+    assert "lgutils site" not in soups["index.html"].text
+
+
+def test_the_front_page_shows_the_first_picture_of_the_readme(site, soups):
+    shown = re.search(r"^!\[(.+)\]\((.+)\)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    picture = soups["index.html"].select_one("article img")
+    assert picture["alt"] == shown[1]
+    assert (site / picture["src"]).read_bytes() == (ROOT / shown[2]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("**The question.** Do *they*\nhelp? And why?", "Do they help?"),
+        ("Read [this](x.md?y) first. Is `that` so?", "Is that so?"),
+        ("No question here.", ""),
+    ],
+)
+def test_a_card_asks_the_first_question_of_its_chapter(text, first):
+    assert front.question(text) == first
+
+
+def test_a_card_shows_the_thumbnail_where_there_is_one(tmp_path):
+    (tmp_path / "docs/thumbs").mkdir(parents=True)
+    (tmp_path / "docs/thumbs/03.png").touch()
+    cell = {"cell_type": "markdown", "source": ["# 03 · Inheriting\n", "\n", "Why?"]}
+    for name in ("03_inherit.ipynb", "04_rivals.ipynb"):
+        cell["source"][0] = f"# {name[:2]} · Inheriting\n"
+        (tmp_path / name).write_text(json.dumps({"cells": [cell]}))
+    shown = [front.card(tmp_path / n, tmp_path) for n in ("03_inherit.ipynb", "04_rivals.ipynb")]
+    assert [card.picture for card in shown] == ["docs/thumbs/03.png", ""]
+
+
+# --- moved pages ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", moved.CHAPTERS)
+@pytest.mark.parametrize("folder", ["notebooks", "notebooks/solutions"])
+def test_an_old_address_sends_its_reader_on(site, folder, old):
+    page = bs4.BeautifulSoup((site / folder / f"{old}.html").read_bytes(), "html.parser")
+    to = page.select_one("link[rel=canonical]")["href"]
+    assert (site / folder / to).is_file()
+    assert page.select_one("meta[http-equiv=refresh]")["content"] == f"0; url={to}"
+    assert page.select_one("a")["href"] == to
+
+
+def test_no_page_is_sent_on_that_still_exists(soups):
+    assert not {f"notebooks/{path.stem}.html" for path in course.chapters()} & set(
+        moved.addresses()
+    )
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def folded(soups, tag):
+    """(page, the cell's element) for every cell with a tag in its notebook."""
+    return [
+        (page, cell)
+        for page, soup in soups.items()
+        if page.startswith("notebooks/")
+        for cell in soup.select(f".cell.tag_{tag}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tag", "side", "words"),
+    [
+        ("hide-output", "above-output", "Show the answer"),
+        ("hide-input", "above-input", "Show the code"),
+    ],
+)
+def test_tagged_cells_are_folded_under_words_that_say_what_is_inside(soups, tag, side, words):
+    bad = [
+        page
+        for page, cell in folded(soups, tag)
+        for details in cell.select(f"details.{side}")
+        if details.has_attr("open") or not details.summary.text.strip().startswith(words)
+    ]
+    assert bad == []
+
+
+# --- slides ---------------------------------------------------------------------------------------
+
+
+def cell(kind, source, slide, **metadata):
+    make = nbformat.v4.new_markdown_cell if kind == "markdown" else nbformat.v4.new_code_cell
+    return make(source, metadata={"slideshow": {"slide_type": slide}, **metadata})
+
+
+@pytest.fixture
+def deck():
+    """The slides of a small notebook."""
+    book = nbformat.v4.new_notebook()
+    book.cells = [
+        cell(
+            "markdown",
+            "# Title\n\n[next](03_inherit.ipynb#Exercises), [out](https://a.org/x.md)",
+            "slide",
+        ),
+        cell("code", "draw()", "-", tags=["hide-input"]),
+        cell("markdown", "Not shown.", "skip"),
+        cell("markdown", "Below.", "subslide"),
+    ]
+    output = nbformat.v4.new_output("display_data", {"image/png": "AAAA"})
+    output.metadata = {"image/png": {"alt": "A <curve>"}}
+    book.cells[1].outputs = [output]
+    return bs4.BeautifulSoup(slides.deck(book, "02_condense"), "html.parser")
+
+
+def test_cells_become_slides_by_their_tags(deck):
+    assert len(deck.select(".slides > section")) == 1
+    assert len(deck.select(".slides > section > section")) == 2
+    assert "Not shown" not in deck.text
+
+
+def test_slides_show_a_figure_from_the_site_and_not_the_code_that_draws_it(deck):
+    picture = deck.select_one(".slides img")
+    assert re.fullmatch(r"\.\./_images/[0-9a-f]{64}\.png", picture["src"])
+    assert picture["alt"] == "A <curve>"
+    assert "draw()" not in deck.text
+
+
+def test_links_on_slides_lead_to_pages_of_the_site(deck):
+    links = [a["href"] for a in deck.select("section a:not(.anchor-link)")]
+    assert links == ["../notebooks/03_inherit.html#exercises", "https://a.org/x.md"]
+
+
+def test_a_chapter_without_slide_tags_has_no_slides():
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title")])
+    assert not slides.tagged(book)
+
+
+def test_every_chapter_with_slides_links_to_them(site, soups):
+    for name in slides.names(ROOT / "notebooks"):
+        links = [a["href"] for a in soups[f"notebooks/{name}.html"].select("a.badge-link")]
+        assert f"../slides/{name}.html" in links
+        assert (site / "slides" / f"{name}.html").is_file()
+
+
+# --- the cheat sheet ------------------------------------------------------------------------------
+
+SHEET = "<html><head></head><body><h1>Sheet</h1><p>One line.</p></body></html>"
+
+
+def test_without_a_browser_the_cheat_sheet_has_no_pdf_and_no_link_to_one(tmp_path, monkeypatch):
+    (tmp_path / "sheet.html").write_text(SHEET)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not sheet.finish(tmp_path / "sheet.html")
+    assert ".pdf" not in (tmp_path / "sheet.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.html"]
+
+
+def test_a_browser_prints_the_cheat_sheet_and_the_page_links_to_it(browser, tmp_path):
+    (tmp_path / "sheet.html").write_text(SHEET)
+    assert sheet.finish(tmp_path / "sheet.html")
+    assert 'href="sheet.pdf"' in (tmp_path / "sheet.html").read_text()
+    assert sheet.pages(tmp_path / "sheet.pdf") == 1
 
 
 # --- the glossary ---------------------------------------------------------------------------------
@@ -294,12 +488,6 @@ def test_a_report_with_other_figures_than_its_rows_give_is_refused(tmp_path):
         reports.page(folder, tmp_path / "out")
 
 
-def test_pictures_that_a_page_shows_come_along(site, soups):
-    picture = soups["index.html"].select_one("article img")
-    assert Path(picture["src"]).name == "learngene.png"
-    assert (site / picture["src"]).read_bytes() == (ROOT / "docs/learngene.png").read_bytes()
-
-
 # --- the folder -----------------------------------------------------------------------------------
 
 
@@ -376,14 +564,72 @@ def test_the_command_ends_with_two_for_a_foreign_folder(tmp_path):
 # --- launching ------------------------------------------------------------------------------------
 
 
-def test_without_an_address_there_are_no_launch_buttons():
-    options = settings()["html_theme_options"]
-    assert not {"launch_buttons", "repository_url"} & set(options)
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/owner/course.git", "https://github.com/owner/course"),
+        ("git@github.com:owner/course.git", "https://github.com/owner/course"),
+        ("ssh://git@github.com:22/owner/course", "https://github.com/owner/course"),
+        ("https://me:secret@github.com/owner/course/", "https://github.com/owner/course"),
+        ("git@gitlab.com:group/part/course.git", "https://gitlab.com/group/part/course"),
+        ("https://git.company.example/owner/course", ""),
+        ("git@github.com.example:owner/course", ""),
+        ("https://github.com/owner", ""),
+        ("/srv/git/github.com/owner/course", ""),
+        ("file:///srv/owner/course", ""),
+        ("", ""),
+    ],
+)
+def test_of_a_remote_only_a_public_address_gets_on(remote, address):
+    assert launch.address(remote) == address
+
+
+def clone(folder, remote):
+    """An empty repository with an `origin`."""
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    subprocess.run(["git", "-C", folder, "remote", "add", "origin", remote], check=True)
+
+
+def test_the_address_is_that_of_the_clone(tmp_path):
+    clone(tmp_path, f"{REPOSITORY}.git")
+    assert launch.remote(tmp_path) == REPOSITORY
+
+
+def test_a_repository_around_an_installed_course_is_not_its_own(tmp_path):
+    clone(tmp_path, REPOSITORY)
+    (tmp_path / "site-packages").mkdir()
+    assert launch.remote(tmp_path / "site-packages") == ""
+
+
+def test_a_folder_without_a_remote_has_no_address(tmp_path):
+    (tmp_path / ".git").mkdir()
+    assert launch.remote(tmp_path) == ""
+
+
+def test_a_site_without_an_address_has_nothing_to_launch(quickly, tmp_path):
+    asked = []
+    quickly.setattr("lgutils.site.launch.copies", lambda *given: asked.append(given))
+    build(tmp_path / "out", repository="")
+    assert asked == []
 
 
 def test_colab_is_offered_for_github_only():
     where = launch.target("https://gitlab.com/example/course", "main", "pages")
-    assert "colab_url" not in settings(where)["html_theme_options"]["launch_buttons"]
+    assert list(launch.badges(where, "notebooks/00.ipynb")) == ["Open in Binder"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "start"),
+    [
+        (REPOSITORY, "gh/example/course/pages?"),
+        ("https://gitlab.com/group/part/course", "gl/group%2Fpart%2Fcourse/pages?"),
+        ("https://git.example.org/a/b", "git/https%3A%2F%2Fgit.example.org%2Fa%2Fb/pages?"),
+    ],
+)
+def test_binder_opens_each_kind_of_host_in_its_own_way(repository, start):
+    where = launch.target(repository, "main", "pages")
+    address = launch.badges(where, "notebooks/00.ipynb")["Open in Binder"]
+    assert address.startswith(f"https://mybinder.org/v2/{start}")
 
 
 @pytest.mark.parametrize(

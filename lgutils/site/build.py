@@ -1,19 +1,20 @@
-"""Building the site: sources into a temporary folder, sphinx over it, one rename at the end."""
+"""Building the site: sources into a temporary folder, sphinx over it, the rest, one rename at the end."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from lgutils import scratch
+from lgutils import course, scratch
 from lgutils.errors import UserError
 
 MARK = ".lgutils-site"  # says that a folder may be replaced
-NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
+NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx_design",
+          "sphinx_revealjs", "sphinx-mathjax-offline", "nbconvert")  # fmt: skip
 
 
 def build(
     out: Path | str = "site",
     *,
-    repository: str = "",
+    repository: str | None = None,
     branch: str = "main",
     site_branch: str = "gh-pages",
 ) -> Path:
@@ -21,12 +22,13 @@ def build(
 
     Args:
         out: folder of the site. One of ours is replaced as a whole at the end; a failure leaves it alone.
-        repository: https address of the course's repository. With it the chapters get launch buttons
-            (Binder, Colab) and the site a folder `launch` with the notebooks that these open.
+        repository: https address of the course's repository. With it the chapters get links to Binder and
+            Colab, and the site a folder `launch` with the notebooks that these open. None: that of git's
+            remote `origin`, if its host is a public one. "": none.
         branch: of the repository, which the launched notebooks install.
         site_branch: of the repository, on which the site itself is published.
     Returns:
-        The page to open, `index.html`.
+        The page to open, `index.html`. Without a browser that prints, `docs/cheatsheet.pdf` is missing.
     Raises:
         UserError: a package is missing, `out` holds something else, a bad address, no notebooks, or
             sphinx warns about a source.
@@ -34,19 +36,26 @@ def build(
     for name in NEEDED:
         if find_spec(name) is None:
             raise UserError(f'lgutils site needs {name}: python -m pip install -e ".[site]".')
-    from lgutils.site import config, launch, render, sources
+    from lgutils.site import config, launch, moved, render, sheet, slides, sources
 
     out = Path(out).resolve()
     _check_free(out)
+    if repository is None:
+        repository = launch.remote(course.notebooks_folder().parent)
     target = launch.target(repository, branch, site_branch) if repository else None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with scratch.folder(out.parent, f".{out.name}.") as work:
             source, html = work / "source", work / "html"
             sources.collect(source)
-            render.render(source, html, config.settings(target))
+            chapters = source / "notebooks"
+            render.render(source, html, config.settings(_badges(chapters, target)))
+            slides.write(chapters, html)
+            moved.write(html)
+            if (page := html / "docs" / "cheatsheet.html").is_file():
+                sheet.finish(page)
             if target:
-                launch.copies(source / "notebooks", html / "launch" / "notebooks", target)
+                launch.copies(chapters, html / "launch" / "notebooks", target)
             (html / MARK).write_text("Made by lgutils site, which may replace this folder.\n")
             (html / ".nojekyll").touch()  # or GitHub's pages would leave out _static
             _swap(html, out, work / "old")
@@ -55,6 +64,20 @@ def build(
             f"Cannot write {out}: {error.strerror or error}. Choose another folder or free some space."
         ) from error
     return out / "index.html"
+
+
+def _badges(notebooks: Path, target) -> dict[str, dict[str, str]]:
+    """Page -> links under its title; the front page has those that open the first chapter."""
+    from lgutils.site import launch, slides
+
+    paths = sorted(notebooks.rglob("*.ipynb"))
+    names = [path.relative_to(notebooks.parent).as_posix() for path in paths]
+    opened = {name: launch.badges(target, name) if target else {} for name in names}
+    found = {name.removesuffix(".ipynb"): links for name, links in opened.items()}
+    found["index"] = dict(next(iter(opened.values()), {}))
+    for stem in slides.names(notebooks):
+        found[f"notebooks/{stem}"]["Slides"] = f"../slides/{stem}.html"
+    return found
 
 
 def _check_free(out: Path) -> None:

@@ -1,9 +1,9 @@
 """Sphinx's settings for the site, as plain values."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lgutils import __version__
-from lgutils.site.launch import Target
 
 TITLE = "Learngene, made real"
 SUPPRESSED = {  # kind of warning -> why it is none for us
@@ -11,8 +11,12 @@ SUPPRESSED = {  # kind of warning -> why it is none for us
 }
 
 
-def settings(target: Target | None = None) -> dict[str, Any]:
-    """All that sphinx is told: stored outputs only, nothing from the network."""
+def settings(badges: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Any]:
+    """All that sphinx is told: stored outputs only, nothing from the network.
+
+    Args:
+        badges: page -> links under its title, text -> address.
+    """
     return {
         "project": "lgutils",
         "author": "the lgutils maintainers",
@@ -21,12 +25,13 @@ def settings(target: Target | None = None) -> dict[str, Any]:
         "language": "en",
         "extensions": [
             "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax",
-            "sphinx_copybutton", "lgutils.site.hooks", "lgutils.site.docstrings",
+            "sphinx_copybutton", "sphinx_design", "lgutils.site.hooks", "lgutils.site.docstrings",
         ],
         "suppress_warnings": list(SUPPRESSED),
+        "lgutils_badges": badges or {},
         **_text(),
         **_reference(),
-        **_pages(target),
+        **_pages(),
     }  # fmt: skip
 
 
@@ -57,25 +62,14 @@ def _reference() -> dict[str, Any]:
     }
 
 
-def _pages(target: Target | None) -> dict[str, Any]:
-    """The look, and the buttons."""
+def _pages() -> dict[str, Any]:
+    """The look."""
     theme: dict[str, Any] = {
         "navbar_persistent": [],  # the theme's second search bar
         "show_toc_level": 2,
         "home_page_in_toc": True,
         "use_download_button": True,
     }
-    if target:
-        theme |= {
-            "repository_url": target.repository,
-            "repository_branch": target.site_branch,
-            "path_to_docs": "launch",
-            "launch_buttons": {
-                "binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab",
-            },
-        }  # fmt: skip
-        if target.repository.startswith("https://github.com/"):  # Colab opens nothing else
-            theme["launch_buttons"]["colab_url"] = "https://colab.research.google.com"
     return {
         "html_theme": "sphinx_book_theme",
         "html_theme_options": theme,

@@ -1,12 +1,14 @@
-"""A sphinx extension: anchors, alternative text of figures, links from terms to the glossary."""
+"""A sphinx extension: anchors, alternative text of figures, badges, prompts, links to the glossary."""
 
 import base64
 import hashlib
+import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 
@@ -15,12 +17,19 @@ CLOSED = (
     nodes.title, nodes.rubric, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
     nodes.math_block, nodes.raw, nodes.term, desc_signature, pending_xref, nodes.image,
 )  # fmt: skip
+UNLINKED = {
+    "cell_output",
+    "sd-card",
+}  # classes of parts that get no links: outputs, and cards that are links
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by sphinx."""
     app.connect("source-read", lower_anchors)
     app.connect("doctree-read", describe_figures)
+    app.add_config_value("lgutils_badges", {}, "html", dict)
+    app.connect("doctree-resolved", add_badges)
+    app.connect("doctree-resolved", name_prompts)
     app.connect("doctree-resolved", link_terms)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -54,6 +63,34 @@ def alternatives(notebook: Path) -> dict[str, str]:
     }
 
 
+def add_badges(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Put links such as "Slides" or "Open in Colab" under the page's title."""
+    title = next(doctree.findall(nodes.title), None)
+    if title is not None and (found := app.config.lgutils_badges.get(page)):
+        title.parent.insert(1, nodes.raw("", badges(found), format="html"))
+
+
+def badges(links: Mapping[str, str]) -> str:
+    """A line of HTML links: text -> address."""
+    made = (
+        f'<a class="badge-link" href="{html.escape(to)}">{html.escape(text)}</a>'
+        for text, to in links.items()
+    )
+    return f'<p class="badge-line">{" ".join(made)}</p>'
+
+
+def name_prompts(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Say what a folded part of a cell holds: the answer to a prediction, or the code of a figure."""
+    for folded in doctree.findall(HideCodeCellNode):
+        what = "answer"
+        if "above-input" in folded["classes"]:
+            raws = (raw.astext() for raw in folded.parent.findall(nodes.raw))
+            table = any("<table" in text for text in raws)
+            figure = next(folded.parent.findall(nodes.image), None)
+            what = "code" + (" of this figure" if figure else " of this table" if table else "")
+        folded["prompt_show"], folded["prompt_hide"] = f"Show the {what}", f"Hide the {what}"
+
+
 def link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Link the first use of every glossary term on a page; headings, links and code stay as they are."""
     if page in (GLOSSARY, "citation") or GLOSSARY not in app.env.found_docs:
@@ -80,7 +117,7 @@ def pattern(names: Iterable[str]) -> re.Pattern:
 def _closed(node: nodes.Node) -> bool:
     """Whether a text is inside a heading, a link, code or a cell's output."""
     while node := node.parent:
-        if isinstance(node, CLOSED) or "cell_output" in node.get("classes", ()):
+        if isinstance(node, CLOSED) or UNLINKED & set(node.get("classes", ())):
             return True
     return False
 

@@ -1,8 +1,10 @@
 """Launch buttons: what they point to, and the notebooks that they open."""
 
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from lgutils import files
 from lgutils.errors import UserError
@@ -19,6 +21,11 @@ if importlib.util.find_spec("lgutils") is None:
     subprocess.run(install, check=True)
     sys.path.insert(0, os.path.abspath({name!r}))  # the running kernel sees it at once
     os.chdir(os.path.join({name!r}, "notebooks"))"""
+
+PUBLIC = ("github.com", "gitlab.com")  # hosts whose address may be read from git's remote
+REMOTE = re.compile(
+    r"(?:(?:https?|ssh)://)?(?:[^@/\s]+@)?([\w.-]+)(?::\d+/|:|/)(\w[\w.-]*(?:/\w[\w.-]*)+)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,51 @@ def target(repository: str, branch: str, site_branch: str) -> Target:
         if not re.fullmatch(r"\w[\w./-]*", name):
             raise UserError(f"The branch {name!r} was given; a name like main is expected.")
     return Target(address, branch, site_branch)
+
+
+def remote(root: Path) -> str:
+    """The https address of a clone's `origin`, or "" where there is none on a public host.
+
+    Of the remote only host, owner and name are kept: a user's name, a token or a port never gets on.
+    """
+    if not (root / ".git").exists():  # a folder inside somebody else's repository
+        return ""
+    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return ""
+    return address(done.stdout.strip())
+
+
+def address(remote: str) -> str:
+    """The https address that belongs to a git remote of a public host; "" for any other.
+
+    >>> address("git@github.com:owner/course.git")
+    'https://github.com/owner/course'
+    """
+    found = REMOTE.fullmatch(remote.removesuffix("/").removesuffix(".git"))
+    if not found or found[1] not in PUBLIC:
+        return ""
+    return f"https://{found[1]}/{found[2]}"
+
+
+def badges(where: Target, notebook: str) -> dict[str, str]:
+    """Text -> address of the services that open a launch copy, such as `notebooks/02_condense.ipynb`.
+
+    Colab opens notebooks from GitHub only; Binder any public repository.
+    """
+    host, path = where.repository.removeprefix("https://").split("/", 1)
+    file = f"launch/{notebook}"
+    kinds = {"github.com": f"gh/{path}", "gitlab.com": f"gl/{quote(path, safe='')}"}
+    kind = kinds.get(host, f"git/{quote(where.repository, safe='')}")
+    branch = quote(where.site_branch, safe="")
+    found = {}
+    if host == "github.com":
+        base = "https://colab.research.google.com/github"
+        found["Open in Colab"] = f"{base}/{path}/blob/{where.site_branch}/{file}"
+    found["Open in Binder"] = f"https://mybinder.org/v2/{kind}/{branch}?urlpath=lab/tree/{file}"
+    return found
 
 
 def first_cell(repository: str, branch: str) -> str:

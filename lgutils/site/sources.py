@@ -6,41 +6,41 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lgutils import course
-from lgutils.errors import UserError
-from lgutils.site import api, citation, reports
+from lgutils.site import api, citation, front, reports
 from lgutils.site.look import STYLE
 
-HOW_TO = ("data", "howto_model", "howto_gpu", "cluster", "troubleshooting")
-APART = ("teaching", "grading", "glossary")  # pages under docs/ with a place of their own
+DOCS = {  # part of the menu -> its pages under docs/, in order; all others stand in "How to"
+    "The course": ("cheatsheet",),
+    "Teaching": ("teaching", "grading"),
+    "How to": ("data", "howto_model", "howto_gpu", "cluster", "troubleshooting"),
+    "Results": ("results", "benchmarks", "recipes"),
+    "Reference": ("architecture", "glossary"),
+}
 LINK = re.compile(r"\]\(([^)\s#:]+)")
 
 
 def collect(folder: Path) -> None:
     """Fill `folder` with sphinx's sources, laid out as in the repository, so that links hold.
 
-    Assignments stay out: their masters hold solutions.
+    What a copy of the course lacks, such as `docs/` in an installed package, is left out. Assignments
+    stay out: their masters hold solutions.
 
     Raises:
         UserError: no notebooks, or a results folder that cannot be read.
     """
     root = course.notebooks_folder().parent
-    for name in ("README.md", "CITATION.cff"):
-        if not (root / name).is_file():
-            raise UserError(
-                f"{root} holds no {name}. Build the site from a clone of the repository."
-            )
     folder.mkdir(parents=True)
     for pattern in ("notebooks/[0-9]*.ipynb", "notebooks/solutions/[0-9]*.ipynb", "docs/*.md",
-                    "CHANGELOG.md", "results/README.md"):  # fmt: skip
+                    "docs/thumbs/*.png", "CHANGELOG.md", "results/README.md"):  # fmt: skip
         for path in sorted(root.glob(pattern)):
             _copy(path, root, folder)
     for path in sorted(root.glob("results/*/claims.json")):
         reports.page(path.parent, folder / "results" / path.parent.name)
     api.pages(folder / "api")
-    (folder / "citation.md").write_text(citation.page(root / "CITATION.cff"), encoding="utf-8")
-    first, rest = _readme(root)
-    (folder / "guide.md").write_text("# Results and use\n\n" + rest, encoding="utf-8")
-    index = f"{_linked_chapters(first, folder)}\n\n{_contents(folder)}"
+    if (root / "CITATION.cff").is_file():
+        text = citation.page(root / "CITATION.cff")
+        (folder / "citation.md").write_text(text, encoding="utf-8")
+    index = f"{front.page(folder, root / 'README.md')}\n{_contents(folder)}"
     (folder / "index.md").write_text(index, encoding="utf-8")
     _linked_files(root, folder)
     static(folder / "_static")
@@ -60,36 +60,23 @@ def _copy(path: Path, root: Path, folder: Path) -> None:
     shutil.copyfile(path, target)
 
 
-def _readme(root: Path) -> tuple[str, str]:
-    """README up to the end of its section "The course", and the rest."""
-    text = (root / "README.md").read_text(encoding="utf-8")
-    head, *parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    titles = [part.splitlines()[0] for part in parts]
-    end = titles.index("## The course") + 1 if "## The course" in titles else 0
-    return head + "".join(parts[:end]), "".join(parts[end:])
-
-
-def _linked_chapters(text: str, folder: Path) -> str:
-    """The table of chapters with links."""
-    for path in folder.glob("notebooks/*.ipynb"):
-        text = text.replace(f"| `{path.stem}` |", f"| [{path.stem}](notebooks/{path.name}) |")
-    return text
-
-
 def _contents(folder: Path) -> str:
     """The menu: hidden toctrees with captions."""
-    docs = {path.stem for path in folder.glob("docs/*.md")} - set(APART)
-    how_to = [name for name in HOW_TO if name in docs] + sorted(docs - set(HOW_TO))
+    named = {name for names in DOCS.values() for name in names}
+    docs = {part: [f"docs/{name}" for name in names] for part, names in DOCS.items()}
+    others = sorted(p.stem for p in folder.glob("docs/*.md") if p.stem not in named)
     solutions = sorted(p.stem for p in folder.glob("notebooks/solutions/*.ipynb"))
     found = sorted(path.parent.name for path in folder.glob("results/*/report.md"))
+    chapters = [f"notebooks/{p.stem}" for p in sorted(folder.glob("notebooks/*.ipynb"))]
     groups = {
-        "The course": [f"notebooks/{p.stem}" for p in sorted(folder.glob("notebooks/*.ipynb"))],
+        "The course": [*chapters, *docs["The course"]],
         "Solutions": [f"notebooks/solutions/{name}" for name in solutions],
-        "Teaching": ["docs/teaching", "docs/grading"],
-        "How to": [f"docs/{name}" for name in how_to],
-        "Results": [*(f"results/{name}/report" for name in found), "results/README"],
-        "Reference": ["guide", "api/index", "docs/glossary", "CHANGELOG", "citation"],
-    }
+        "Teaching": docs["Teaching"],
+        "How to": [*docs["How to"], *(f"docs/{name}" for name in others)],
+        "Results": [docs["Results"][0], *(f"results/{name}/report" for name in found),
+                    "results/README", *docs["Results"][1:]],
+        "Reference": [*docs["Reference"], "api/index", "CHANGELOG", "citation"],
+    }  # fmt: skip
     return "\n".join(_toctree(*group, folder) for group in groups.items())
 
 

@@ -1,0 +1,62 @@
+"""The cheat sheet on one printed page: as a PDF too, where there is a browser that prints."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lgutils import files
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SECONDS = 60  # for the browser
+PRINT = """\
+<style>@media print {
+@page { size: A4; margin: 9mm 11mm; }
+html { font-size: 10.5px !important; }
+}</style>"""
+LINK = '<p class="badge-line"><a class="badge-link" href="{name}">One page to print (PDF)</a></p>'
+
+
+def finish(page: Path) -> bool:
+    """Make a built page fit one sheet of A4 when printed, print it, and link the PDF under its title.
+
+    Args:
+        page: HTML of sphinx. The PDF is put beside it.
+    Returns:
+        Whether there is a PDF: without a browser there is none, and the page links to none.
+    """
+    text = page.read_text(encoding="utf-8").replace("</head>", f"{PRINT}\n</head>", 1)
+    files.write_text(page, text)
+    pdf = page.with_suffix(".pdf")
+    if not _print(page, pdf):
+        return False
+    files.write_text(page, text.replace("</h1>", "</h1>\n" + LINK.format(name=pdf.name), 1))
+    return True
+
+
+def pages(pdf: Path) -> int:
+    """How many pages a PDF of chromium has."""
+    return len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
+
+
+def _print(page: Path, pdf: Path) -> bool:
+    """Have a browser print a page; whether it did."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        return False
+    with tempfile.TemporaryDirectory() as profile:
+        command = [
+            browser, "--headless", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer",
+            f"--print-to-pdf={pdf}", page.resolve().as_uri(),
+        ]  # fmt: skip
+        if (
+            hasattr(os, "geteuid") and os.geteuid() == 0
+        ):  # as in containers, where chromium asks for it
+            command.insert(1, "--no-sandbox")
+        try:
+            subprocess.run(command, capture_output=True, timeout=SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    return pdf.is_file() and pages(pdf) > 0

@@ -49,6 +49,11 @@ class Descendant:
         total = sum(o.numel for o in self.provenance)
         return sum(o.numel for o in self.provenance if o.source) / total
 
+    @property
+    def origins(self) -> dict[str, str]:
+        """Every inherited layer -> the ancestor's layer that it is a copy of."""
+        return {o.layer: o.source for o in self.provenance if o.source}
+
     def report(self) -> str:
         """One line a layer: inherited from where, or fresh."""
         lines, seen = [], set()

@@ -307,13 +307,13 @@ def picture() -> None:
     ancestor = ancestry.Ancestor.load(shipped_path("cnn"))
     gene = learngene.extract(ancestor, chosen("cnn"))
     drawn = {"ancestry model": blocks.layers(ancestor.model)}
-    marked = {"ancestry model": [layer.name for layer in gene.layers]}
+    marked, origins = {"ancestry model": [layer.name for layer in gene.layers]}, {}
     for depth, shape in descendants("cnn").items():
         heir = inherit.inherit(gene, num_classes=5, **shape)
         name = f"descendant ({depth})"
         drawn[name] = blocks.layers(heir.model)
-        marked[name] = [o.layer for o in heir.provenance if o.source]
-    figure = figures.network(drawn, marked)
+        origins[name] = heir.origins
+    figure = figures.network(drawn, marked, origins)
     with files.atomic(results_folder().parent / "docs" / "learngene.png") as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 

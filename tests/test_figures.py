@@ -240,7 +240,7 @@ def test_verdicts_differ_in_marker_and_colour_and_are_grouped(claims):
     looks = {(m.lines[0].get_marker(), to_hex(m.lines[0].get_color())) for m in axis.containers}
     assert len({shape for shape, _ in looks}) == len({colour for _, colour in looks}) == 3
     labels = [t.get_text() for t in axis.get_yticklabels()]
-    assert [label for label in labels if label.endswith("glyphs")] == ["cnn, glyphs", "vit, glyphs"]
+    assert [label for label in labels if label.endswith("glyphs")] == ["CNN, glyphs", "ViT, glyphs"]
     assert "in other units: 1" in axis.get_xlabel()
 
 

@@ -1,15 +1,16 @@
 """One figure style for the course, and every kind of figure it draws.
 
-`look` sets it and shows a figure with alternative text, `models` draws images and networks, `sweeps`
+`look` sets it and shows a figure with alternative text, `arms` gives every arm its colour, `models` draws images and networks, `sweeps`
 accuracy along steps, shots or settings, `comparisons` methods side by side, `lifelong` what task after task did,
 `explore` what a budget buys and what a descendant says about a task.
 """
 
+from lgutils.figures.arms import looks
 from lgutils.figures.comparisons import accuracies, components, forest, ranking, verdicts
 from lgutils.figures.explore import budgets, task
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
-from lgutils.figures.look import looks, show, style
-from lgutils.figures.models import heat, learning_curves, mosaic, network
+from lgutils.figures.look import pngs, show, style
+from lgutils.figures.models import heat, learning_curves, mistakes, mosaic, network
 from lgutils.figures.sweeps import curves, grid, shots, survival, traces
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     "heat",
     "learning_curves",
     "looks",
+    "mistakes",
     "mosaic",
     "network",
+    "pngs",
     "ranking",
     "shots",
     "show",

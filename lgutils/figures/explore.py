@@ -4,18 +4,31 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lgutils.blocks import Layer
-from lgutils.figures.look import HATCHES, legend, looks, need
+from lgutils.figures.arms import HATCHES, colour
+from lgutils.figures.look import (
+    NARROW,
+    WRONG,
+    album,
+    legend,
+    narrow,
+    need,
+    paste,
+    responsive,
+    wrapped,
+)
 from lgutils.figures.models import boxes
 
-SHOWN = (4, 6)  # training and test images of each class; more would be too small on a phone
+SHOWN = (4, 6)  # training and test images of each class
+SHOWN_NARROW = (2, 4)
 
 
+@responsive
 def budgets(
     layers: Sequence[Layer],
     chosen: Mapping[int, Sequence[str]],
@@ -35,14 +48,15 @@ def budgets(
     need(chosen, "budget")
     names = {f"{k} block{'s' * (k > 1)}": marked for k, marked in chosen.items()}
     rows, most = len(names), len(layers)
-    tall = (0.3 + 0.5 * rows, 3.0, 0.7 + 0.3 * rows * len(shares))
-    figure = plt.figure(
-        figsize=(max(6.6, 1.3 + 0.55 * most), sum(tall) + 0.3), layout="constrained"
-    )
+    tall = (0.3 + (0.75 if narrow() else 0.5) * rows, 2.3 * rows if narrow() else 3.0,
+            0.7 + 0.3 * rows * len(shares))  # fmt: skip
+    wide = NARROW if narrow() else max(6.6, 1.3 + 0.55 * most)
+    figure = plt.figure(figsize=(wide, sum(tall) + 0.3), layout="constrained")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=tall)
-    boxes(top.subplots(), dict.fromkeys(names, layers), names)
+    boxes(top.subplots(), dict.fromkeys(names, layers), names, {})
     blocks = [layer.name for layer in layers if layer.role == "block"]
-    panels = middle.subplots(1, rows, sharex=True, sharey=True, squeeze=False)[0]
+    grid = (rows, 1) if narrow() else (1, rows)
+    panels = middle.subplots(*grid, sharex=True, sharey=True, squeeze=False).flatten()
     x = (
         ("block, input at the left", np.arange(1, len(blocks) + 1.0))
         if rival is None
@@ -51,7 +65,9 @@ def budgets(
     for axis, (name, marked) in zip(panels, names.items(), strict=True):
         axis.set_title(name, fontsize=11)
         _scores(axis, x[1], heights, [block in marked for block in blocks])
-    panels[0].set_ylabel(heights[0], fontsize=11)
+        if rival is None:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    middle.supylabel(wrapped(heights[0], 34), fontsize=11)
     middle.supxlabel(x[0], fontsize=11)
     _shares(bottom.subplots(), list(names), shares)
     legend(figure, [*panels, *bottom.axes])
@@ -60,7 +76,7 @@ def budgets(
 
 def _scores(axis: Axes, x: np.ndarray, heights: tuple, taken: Sequence[bool]) -> None:
     """Blocks as points with their number inside, the chosen ones as filled squares."""
-    gene = looks(["learngene"])["learngene"]["color"]
+    gene = colour("learngene")
     _, means, spreads = heights
     drawn = {
         "chosen": (np.array(taken), {"marker": "s", "mfc": gene, "mec": "black"}),
@@ -77,7 +93,7 @@ def _scores(axis: Axes, x: np.ndarray, heights: tuple, taken: Sequence[bool]) ->
 
 def _shares(axis: Axes, names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> None:
     """One bar a budget and owner, in %; what cannot be built says so."""
-    gene = looks(["learngene"])["learngene"]["color"]
+    gene = colour("learngene")
     tall = 0.8 / len(shares)
     for k, (owner, values) in enumerate(shares.items()):
         y = np.arange(len(names)) + (k - (len(shares) - 1) / 2) * tall
@@ -92,34 +108,35 @@ def _shares(axis: Axes, names: Sequence[str], shares: Mapping[str, Sequence[floa
     axis.set_xticks(range(0, 101, 20))
 
 
+@responsive
 def task(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], predicted: Tensor, title: str
 ) -> Figure:
     """A task's first images of each class, and what a descendant says about the test images.
 
-    Wrong answers have a thick frame, a cross and the letter of the class that was named.
+    Under each test image stand the class it is of and the one it was taken for. Wrong answers have a
+    thick frame and a cross.
 
     Args:
         train, test: images (N, 3, H, W) uint8 and labels (N,) from 0; classes become letters.
         predicted: (N,) classes named for the test images.
     """
-    ways, (left, right) = int(train[1].max()) + 1, SHOWN
-    figure, axes = plt.subplots(
-        ways, left + right + 1, figsize=(7, 0.85 + 0.78 * ways), squeeze=False, layout="constrained",
-        gridspec_kw={"width_ratios": [1] * left + [0.3] + [1] * right},
-    )  # fmt: skip
-    for axis in axes.flat:
-        axis.set_axis_off()
+    ways, (left, right) = int(train[1].max()) + 1, SHOWN_NARROW if narrow() else SHOWN
+    top, gap, start = (1.9, 0.3, 0.55) if narrow() else (1.15, 0.5, 0.55)
+    second = start + left + gap
+    figure, axis = album(second + right, top + 1.36 * ways, 7)
     for c in range(ways):
-        axes[c, 0].text(-0.15, 0.5, chr(65 + c), transform=axes[c, 0].transAxes, fontsize=13,
-                        weight="bold", ha="right", va="center")  # fmt: skip
-        for axis, row in zip(axes[c, :left], _of(train[1], c), strict=False):
-            _image(axis, train[0][row])
-        for axis, row in zip(axes[c, left + 1 :], _of(test[1], c), strict=False):
-            _image(axis, test[0][row], int(predicted[row]), right=bool(predicted[row] == c))
-    axes[0, 0].set_title("learned from", fontsize=11, loc="left")
-    axes[0, left + 1].set_title("tested on", fontsize=11, loc="left")
-    figure.suptitle(title, fontsize=12)
+        y = top + 1.36 * c
+        axis.text(0.25, y + 0.45, chr(65 + c), fontsize=13, weight="bold", ha="center", va="center")
+        for k, row in enumerate(_of(train[1], c)[:left]):
+            paste(axis, train[0][row], start + k, y)
+        for k, row in enumerate(_of(test[1], c)[:right]):
+            _answer(axis, test[0][row], second + k, y, c, int(predicted[row]))
+    axis.text(start, top - 0.12, "learned from", fontsize=10.5)
+    axis.text(second, top - 0.12, "tested on: truth → answer", fontsize=10.5)
+    axis.text((second + right) / 2, 0.1, wrapped(title, 40 if narrow() else 72), fontsize=11.5,
+              ha="center", va="top")  # fmt: skip
+    axis.set(xlim=(0, second + right), ylim=(top + 1.36 * ways, 0))
     return figure
 
 
@@ -127,16 +144,11 @@ def _of(labels: Tensor, c: int) -> list[int]:
     return (labels == c).nonzero()[:, 0].tolist()
 
 
-def _image(axis: Axes, image: Tensor, answer: int | None = None, *, right: bool = True) -> None:
-    """One image; with an answer its letter below, and a frame and a cross if it is wrong."""
-    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-    if answer is None:
-        return
-    wrong = sns.color_palette("colorblind")[3]
-    mark, colour = ("✓", "0.35") if right else ("✗", wrong)
-    axis.text(0.5, -0.04, f"{mark} {chr(65 + answer)}", transform=axis.transAxes, fontsize=10,
-              ha="center", va="top", color=colour, weight="normal" if right else "bold")  # fmt: skip
-    if not right:
-        axis.set_axis_on()
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set(visible=True, color=wrong, linewidth=3)
+def _answer(axis: Axes, image: Tensor, x: float, y: float, truth: int, guess: int) -> None:
+    """A test image with its class and the one it was taken for, and a frame around it if they differ."""
+    wrong = truth != guess
+    text = f"{chr(65 + truth)} → {chr(65 + guess)} {'✗' if wrong else '✓'}"
+    paste(axis, image, x, y, text, wrong=wrong)
+    if wrong:
+        frame = plt.Rectangle((x, y), 0.9, 0.9, fill=False, edgecolor=WRONG, linewidth=3)
+        axis.add_patch(frame)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -10,8 +9,19 @@ from matplotlib.ticker import MaxNLocator
 
 from lgutils import report
 from lgutils.errors import UserError
-from lgutils.figures.comparisons import differences
-from lgutils.figures.look import closing, legend, looks, need, panels
+from lgutils.figures.arms import looks
+from lgutils.figures.comparisons import forest
+from lgutils.figures.look import (
+    closing,
+    entitle,
+    legend,
+    need,
+    panels,
+    responsive,
+    scale,
+    share_labels,
+    tiles,
+)
 from lgutils.report import Interval
 
 
@@ -29,6 +39,7 @@ def _numbers(tasks: int) -> list[str]:
     return [str(number) for number in range(1, tasks + 1)]
 
 
+@responsive
 def accuracy_matrices(matrices: Mapping[str, np.ndarray], title: str) -> Figure:
     """Heat maps in %, one panel a method on one scale: accuracy on each task after each task.
 
@@ -36,27 +47,23 @@ def accuracy_matrices(matrices: Mapping[str, np.ndarray], title: str) -> Figure:
         matrices: method -> (lives, T, T) in [0, 1], NaN where nothing was measured; lives are averaged.
     """
     found = _lives(matrices)
-    wide = 2 if len(found) == 4 else min(len(found), 3)
-    tall, size = -(-len(found) // wide), max(m.shape[1] for m in found.values())
-    figure, axes = plt.subplots(
-        tall, wide, figsize=(1.4 + wide * (0.6 + 0.34 * size), 1 + tall * (0.7 + 0.32 * size)),
-        sharex=True, sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for axis, (name, lives) in zip(axes.flat, found.items(), strict=False):
+    number = max(m.shape[1] for m in found.values())
+    wide = 2 if len(found) == 4 else 3
+    size = (1 + 0.34 * number, 0.7 + 0.3 * number)
+    figure, axes = tiles(len(found), wide, *size, sharex=True, sharey=True)
+    for axis, (name, lives) in zip(axes, found.items(), strict=True):
         tasks = _numbers(lives.shape[1])
         sns.heatmap(lives.mean(0), annot=True, fmt=".0f", cmap="cividis", vmin=0, vmax=100, ax=axis,
                     cbar=False, xticklabels=tasks, yticklabels=tasks, annot_kws={"size": 9})  # fmt: skip
         axis.set_title(name, fontsize=11)
         axis.tick_params(length=0, labelbottom=True, rotation=0)
-    for axis in axes.flat[len(found) :]:
-        axis.set_visible(False)
-    figure.supxlabel("accuracy on task", fontsize=11)
-    figure.supylabel("after learning task", fontsize=11)
-    figure.suptitle(title, fontsize=12)
-    figure.colorbar(axes[0, 0].collections[0], ax=axes, label="mean accuracy (%)")
+    share_labels(figure, axes, "accuracy on task", "after learning task")
+    entitle(figure, title)
+    scale(figure, axes, axes[0].collections[0])
     return figure
 
 
+@responsive
 def first_task(matrices: Mapping[str, np.ndarray], title: str, *, chance: float) -> Figure:
     """Accuracy on the first task in %, while more tasks are learned, with 95 % intervals over lives.
 
@@ -79,7 +86,7 @@ def first_task(matrices: Mapping[str, np.ndarray], title: str, *, chance: float)
             axis.errorbar(
                 after + 1 + beside, middle, yerr=spread, capsize=3, ms=6, label=name, **look[name]
             )
-        axis.axhline(100 * chance, color="grey", ls=":", label="chance")
+        axis.axhline(100 * chance, color="grey", ls=":", label=f"chance, {100 * chance:.2g} %")
         axis.set(xlabel="tasks learned", ylabel="accuracy on the first task (%)", ylim=(0, 103))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend(figure, [axis])
@@ -92,10 +99,8 @@ def worth(gains: Mapping[str, Mapping[str, Interval]]) -> Figure:
     Args:
         gains: kind of learngene -> method -> paired difference, see `lifelong.gains`.
     """
-    need(gains, "difference")
-    figure = differences(
+    return forest(
         gains,
         "accuracy of the descendants, lifelong - joint ancestor\n(percentage points, 95 % interval)",
+        "lifelong ancestor better",
     )
-    legend(figure, figure.axes)
-    return figure

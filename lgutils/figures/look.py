@@ -1,45 +1,29 @@
-"""One figure style for the course: colour-blind-safe, readable at 100 %, with alternative text."""
+"""One figure style for the course: readable at 100 % on wide and narrow screens, with alternative text."""
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
-from typing import Any
+from functools import partial, wraps
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from PIL import Image
+from torch import Tensor
 
 from lgutils.errors import UserError
 
-MARKERS = "o^sDv"
-LINES = ("-", "--", "-.", (0, (1, 1.2)))
-HATCHES = ("", "///", "...", "xxx")
-
-NEUTRAL = "0.25"  # of what is no arm: families, differences, the layers that are left out
-_ORANGE, _BLUE = "#de8f05", "#0173b2"
-ARMS = {  # colour, marker, line; the hues are seaborn's colour-blind ones and Paul Tol's muted ones
-    "learngene": (_ORANGE, "s", "-"),
-    "scratch": (_BLUE, "o", "--"),
-    "scratch, 5x steps": (_BLUE, "D", "-."),
-    "patient scratch": (_BLUE, "D", "-."),
-    "full fine-tune": ("#029e73", "^", "--"),
-    "distillation": ("#cc78bc", "v", "-."),
-    "first layers": ("#882255", "<", "--"),
-    "last layers": ("#999933", ">", "-."),
-    "random layers": ("#7a7a7a", "P", (0, (1, 1.2))),
-    "stem only": ("#44aa99", "d", (0, (1, 1.2))),
-    "shuffled": ("#332288", "X", (0, (1, 1.2))),
-    "joint": ("#4d4d4d", "D", "--"),
-    "fine-tuning": ("#d55e00", "v", "--"),
-    "replay": ("#029e73", "^", "-."),
-    "ewc": ("#cc78bc", "X", (0, (1, 1.2))),
-    "growing": ("#882255", "P", "-"),
-}
-OTHERS = ("#117733", "#aa4499", "#56b4e9", "#8c613c", "#d55e00", "#332288", "#44aa99", "#7a7a7a")
+NARROW = 3.6  # inches: a phone's column of 360 pixels
+WRONG = "#b03060"  # of what a model gets wrong: no arm's colour
+SHARP = (
+    1.5  # pixels of a figure for each of the screen's, as most screens are finer than 100 an inch
+)
 
 
 def style() -> None:
@@ -53,20 +37,83 @@ def style() -> None:
     )  # fmt: skip
 
 
+def responsive(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Let what `draw` gives have another form: `figure.narrow()` draws it again, for a phone."""
+
+    @wraps(draw)
+    def wide(*args, **kwargs) -> Figure:
+        figure = draw(*args, **kwargs)
+        figure.narrow = partial(_narrowed, draw, *args, **kwargs)
+        return figure
+
+    return wide
+
+
+def _narrowed(draw: Callable[..., Figure], *args, **kwargs) -> Figure:
+    small = {
+        "axes.labelsize": 10,
+        "axes.titlesize": 11,
+        "xtick.labelsize": 9.5,
+        "ytick.labelsize": 9.5,
+    }
+    with plt.rc_context({"figure.figsize": (NARROW, NARROW), **small}):
+        return draw(*args, **kwargs)
+
+
+def narrow() -> bool:
+    """Whether a figure is being drawn for a phone."""
+    return plt.rcParams["figure.figsize"][0] <= NARROW
+
+
+def pngs(figure: Figure) -> tuple[bytes, bytes | None]:
+    """The figure for a wide and, where it has such a form, for a narrow screen; closes both.
+
+    Both hold `SHARP` pixels for each of the screen's.
+    """
+    redraw = getattr(figure, "narrow", None)
+    return _png(figure), redraw and _png(redraw())
+
+
+def _png(figure: Figure) -> bytes:
+    """Without a margin, and with a palette: a third of the bytes, and no loss that can be seen."""
+    with io.BytesIO() as drawn, io.BytesIO() as small:
+        try:
+            figure.savefig(drawn, format="png", dpi=SHARP * 100, bbox_inches="tight")
+        finally:
+            plt.close(figure)
+        with Image.open(drawn) as image:
+            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                small, "png", optimize=True
+            )
+        return small.getvalue()
+
+
+def width(png: bytes) -> int:
+    """Of a PNG from `pngs`, in the screen's pixels."""
+    return round(int.from_bytes(png[16:20], "big") / SHARP)
+
+
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure in a notebook with alternative text for readers who cannot see it; closes it."""
+    """Show a figure in a notebook with alternative text for readers who cannot see it; closes it.
+
+    The output's metadata hold that text, the width, whether it is a `picture` of images or a `plot`, and
+    its form for narrow screens, which the site and `lgutils course` show there.
+    """
     from IPython.display import display
 
-    data = {"image/png": base64.b64encode(png(figure)).decode(), "text/plain": "<Figure>"}
-    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+    about = {"alt": alt, "kind": _kind(figure)}
+    wide, slim = pngs(figure)
+    about["width"] = width(wide)
+    if slim:
+        about["narrow"] = base64.b64encode(slim).decode()
+    data = {"image/png": base64.b64encode(wide).decode(), "text/plain": "<Figure>"}
+    display(data, metadata={"image/png": about}, raw=True)
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG without a margin; closes it."""
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
-        plt.close(figure)
-        return file.getvalue()
+def _kind(figure: Figure) -> str:
+    """What holds images in colours of their own is a picture, all else a plot."""
+    images = [image for axis in figure.axes for image in axis.images]
+    return "picture" if any(image.get_array().ndim == 3 for image in images) else "plot"
 
 
 def need(filled: Mapping | Sequence, what: str) -> None:
@@ -74,30 +121,107 @@ def need(filled: Mapping | Sequence, what: str) -> None:
         raise UserError(f"There is nothing to draw: no {what} was given.")
 
 
-def panels(
-    names: Iterable[str], *, width: float = 3.7, height: float = 3.3, sharey: bool = True
-) -> tuple[Figure, dict[str, Axes]]:
-    """Axes side by side by name; one alone is wider."""
-    names = list(names)
-    width = 5.6 if len(names) == 1 else width * len(names)
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(width, height), sharey=sharey, squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize=11)
-    return figure, dict(zip(names, axes[0], strict=True))
+def tiles(
+    number: int, wide: int, width: float, height: float, *, few: int = 1, **shared
+) -> tuple[Figure, list[Axes]]:
+    """A figure of equal panels, at most `wide` in a row.
 
-
-def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Arm -> colour, marker and line style: for the course's arms the same in every figure.
-
-    What follows a bracket is no part of an arm's name ("scratch (n = 40)"). Arms that the course does not
-    know get other colours than its own, in the order given.
+    Args:
+        width, height: of one panel in inches; on a phone the figure has the screen's width.
+        few: in a row on a phone.
+        shared: for `plt.subplots`, such as sharey=True.
     """
-    every = list(dict.fromkeys(names))
-    spare = zip(cycle(OTHERS), cycle(MARKERS), cycle(LINES))
-    found = {name: ARMS.get(name.split(" (")[0]) or next(spare) for name in every}
-    return {n: {"color": c, "marker": m, "ls": line} for n, (c, m, line) in found.items()}
+    wide = min(few if narrow() else wide, number)
+    tall = -(-number // wide)
+    size = (NARROW if narrow() else wide * width, tall * height)
+    figure, axes = plt.subplots(
+        tall, wide, figsize=size, squeeze=False, layout="constrained", **shared
+    )
+    for axis in axes.flat[number:]:
+        axis.remove()
+    for column in range(wide):  # also where the last row is not full
+        axes.flat[number - 1 - column].tick_params(labelbottom=True)
+    return figure, list(axes.flat[:number])
+
+
+def panels(names: Iterable[str]) -> tuple[Figure, dict[str, Axes]]:
+    """Axes by name with one y axis: side by side, or below each other on a phone; one alone is wider."""
+    names = list(names)
+    width = 5.6 if len(names) == 1 else 3.7
+    figure, axes = tiles(len(names), len(names), width, 2.6 if narrow() else 3.3, sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        axis.set_title(name, fontsize=11)
+    return figure, dict(zip(names, axes, strict=True))
+
+
+def share_labels(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
+    """One label for all x axes, and one for all y axes."""
+    figure.supylabel(wrapped(y, int(10 * figure.get_figheight())), fontsize=11)
+    if narrow():  # under the panels, not under the bar of colours
+        axes[-1].set_xlabel(x, fontsize=11)
+    else:
+        figure.supxlabel(x, fontsize=11)
+
+
+def album(wide: float, tall: float, inches: float) -> tuple[Figure, Axes]:
+    """Axes for images of side 0.9 on a sheet that is `wide` x `tall` of them, see `paste`.
+
+    Args:
+        inches: width of the sheet; on a phone it has the screen's.
+    """
+    inches = NARROW if narrow() else inches
+    figure = plt.figure(figsize=(inches, inches / wide * tall), layout="none")
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(tall, 0))
+    axis.set_axis_off()
+    return figure, axis
+
+
+def paste(axis: Axes, image: Tensor, x: float, y: float, *lines: str, wrong: bool = False) -> None:
+    """An image (3, H, W) with its upper left corner at (x, y), and lines of text under it.
+
+    What is wrong has its last line in another colour.
+    """
+    axis.imshow(
+        image.permute(1, 2, 0).numpy(), extent=(x, x + 0.9, y + 0.9, y), interpolation="nearest"
+    )
+    for k, line in enumerate(lines):
+        last = wrong and k == len(lines) - 1
+        axis.annotate(line, (x + 0.45, y + 0.92), (0, -2 - 12 * k), textcoords="offset points",
+                      ha="center", va="top", fontsize=8.5 if narrow() else 9.5,
+                      color=WRONG if last else "0.2", weight="bold" if last else "normal")  # fmt: skip
+
+
+def scale(figure: Figure, axes: Sequence[Axes], image: ScalarMappable) -> None:
+    """One bar of colours for accuracies in %: at the right, or on a phone at the foot."""
+    foot = 0.5 / figure.get_figheight()
+    at = {"orientation": "horizontal", "shrink": 0.8, "fraction": foot} if narrow() else {}
+    figure.colorbar(image, ax=axes, **at).set_label("mean accuracy (%)", fontsize=10)
+
+
+def ylabel(axes: Iterable[Axes], text: str) -> None:
+    """Label the y axis that panels share: at the first, or at each where they stand below each other."""
+    axes = list(axes)
+    for axis in axes if narrow() else axes[:1]:
+        axis.set_ylabel(text)
+
+
+def entitle(figure: Figure, text: str) -> None:
+    """A title no wider than the figure."""
+    figure.suptitle(wrapped(text, 40 if narrow() else 72), fontsize=12)
+
+
+def wrapped(text: str, most: int) -> str:
+    """The text in as few lines of at most `most` letters as can be, all of about one length.
+
+    A number stays with its %, a minus with what it is between, and percentage points stay together.
+    """
+    lines = []
+    for line in re.sub(
+        r"(?<=\d) (?=%)| (?=- )|(?<= -) |(?<=percentage) ", "\xa0", text
+    ).splitlines():
+        few = len(wrap(line, most))
+        lines += next(cut for width in range(1, most + 1) if len(cut := wrap(line, width)) <= few)
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def legend(
@@ -108,7 +232,7 @@ def legend(
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    room = max(1, int(figure.get_figwidth() * 10 / (6 + max(map(len, entries)))))
+    room = max(1, int(figure.get_figwidth() * 10.5 / (6 + max(map(len, entries)))))
     columns = min(len(entries), room, 4)
     lines = -(-len(entries) // columns) + (title is not None)
     if grow:  # not at the panels' expense

@@ -13,14 +13,19 @@ from matplotlib.patheffects import withStroke
 
 from lgutils import report
 from lgutils.errors import UserError
+from lgutils.figures.arms import NEUTRAL, colour, looks
 from lgutils.figures.look import (
-    NEUTRAL,
     closing,
+    entitle,
     legend,
-    looks,
     need,
     panels,
+    responsive,
+    scale,
+    share_labels,
     ticks_at,
+    tiles,
+    ylabel,
 )
 
 
@@ -59,8 +64,8 @@ def _accuracy_axes(figure: Figure, axes: Sequence[Axes], title: str) -> None:
     """A shared accuracy axis no wider than 0 to 100 %, a title and one legend."""
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(max(low, -2), min(high, 102))
-    axes[0].set_ylabel("accuracy (%)")
-    figure.suptitle(title, fontsize=12)
+    ylabel(axes, "accuracy (%)")
+    entitle(figure, title)
     legend(figure, axes, "mean over tasks; band: its 95 % interval")
 
 
@@ -77,6 +82,7 @@ def _banded(groups: Mapping[str, Mapping], title: str) -> Iterator[tuple[Figure,
         _accuracy_axes(figure, list(axes.values()), title)
 
 
+@responsive
 def curves(
     groups: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
     title: str,
@@ -105,6 +111,7 @@ def curves(
     return figure
 
 
+@responsive
 def shots(
     groups: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
     title: str,
@@ -132,6 +139,7 @@ def shots(
     return figure
 
 
+@responsive
 def survival(
     groups: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], title: str
 ) -> Figure:
@@ -149,13 +157,14 @@ def survival(
                 axes[group].step(steps, 100 * np.asarray(share, dtype=float), where="post",
                                  label=name, ms=5.5, markevery=every, **look[name])  # fmt: skip
             _step_axis(axes[group], [steps for steps, _ in arms.values()])
-        first = next(iter(axes.values()))
-        first.set(ylim=(-3, 103), ylabel="tasks not yet at the threshold (%)")
-        figure.suptitle(title, fontsize=12)
+        next(iter(axes.values())).set_ylim(-3, 103)
+        ylabel(axes.values(), "tasks not yet there (%)")
+        entitle(figure, title)
         legend(figure, axes.values())
     return figure
 
 
+@responsive
 def traces(
     curves: Mapping[str, np.ndarray],
     xlabel: str,
@@ -174,32 +183,28 @@ def traces(
         chosen: panels to draw in the learngene's colour.
     """
     need(curves, "curve")
-    wide = min(3, len(curves))
-    tall = -(-len(curves) // wide)
-    gene = looks(["learngene"])["learngene"]["color"]
     found = {name: np.asarray(values, dtype=float) for name, values in curves.items()}
-    size = (0.6 + 2.2 * wide, 0.7 + 1.7 * tall)
-    figure, axes = plt.subplots(tall, wide, figsize=size, sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
-    for axis, (name, values) in zip(axes.flat, found.items(), strict=False):
+    for name, values in found.items():
+        if values.ndim != 2:
+            raise UserError(
+                f"The values of {name!r} have shape {values.shape}; (seeds, iterations) is due."
+            )
+    figure, axes = tiles(len(found), 3, 2.2, 1.7, few=2, sharex=True, sharey=True)
+    for axis, (name, values) in zip(axes, found.items(), strict=True):
         for other in found.values():
             axis.plot(other.mean(0), color="0.85", lw=1, zorder=1)
-        colour = gene if name in chosen else NEUTRAL
-        axis.plot(values.mean(0), color=colour, lw=2)
+        drawn = colour("learngene") if name in chosen else NEUTRAL
+        axis.plot(values.mean(0), color=drawn, lw=2)
         axis.fill_between(
-            range(values.shape[1]), values.min(0), values.max(0), color=colour, alpha=0.25, lw=0
+            range(values.shape[1]), values.min(0), values.max(0), color=drawn, alpha=0.25, lw=0
         )
         axis.set_title(f"{name}, chosen" if name in chosen else name, fontsize=11)
-    for axis in axes.flat[len(found) :]:
-        axis.set_visible(False)
-    for axis in axes.flat[len(found) - wide : len(found)]:
-        axis.tick_params(labelbottom=True)
-    figure.supxlabel(xlabel, fontsize=11)
-    figure.supylabel(ylabel, fontsize=11)
-    figure.suptitle(title, fontsize=12)
+    share_labels(figure, axes, xlabel, ylabel)
+    entitle(figure, title)
     return figure
 
 
+@responsive
 def grid(
     tables: Mapping[str, np.ndarray],
     rows: Sequence,
@@ -217,26 +222,19 @@ def grid(
         xlabel, ylabel: what the columns and the rows are, with units.
     """
     tables = _percent(tables, (len(rows), len(columns)))
-    wide = min(len(tables), 2)  # more would be too small on a phone
-    tall = -(-len(tables) // wide)
-    size = (2 + wide * (0.5 + 0.52 * len(columns)), 0.9 + tall * (0.8 + 0.42 * len(rows)))
-    figure, axes = plt.subplots(tall, wide, figsize=size, sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
+    size = (1.5 + 0.52 * len(columns), 1.5 + 0.45 * len(rows))
+    figure, axes = tiles(len(tables), 2, *size, sharex=True, sharey=True)
     low = min(np.nanmin(table) for table in tables.values())
     high = max(np.nanmax(table) for table in tables.values())
-    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
         image = axis.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
         axis.set_title(name, fontsize=11)
         _cells(axis, table, (low + high) / 2)
-    for axis in axes.flat[len(tables) :]:
-        axis.set_visible(False)
-        axes[-2, -1].tick_params(labelbottom=True)
-    axes[0, 0].set_xticks(range(len(columns)), [_setting(c) for c in columns])
-    axes[0, 0].set_yticks(range(len(rows)), [_setting(r) for r in rows])
-    figure.supxlabel(xlabel, fontsize=11)
-    figure.supylabel(ylabel, fontsize=11)
-    figure.suptitle(title, fontsize=12)
-    figure.colorbar(image, ax=axes, label="mean accuracy (%)")
+    axes[0].set_xticks(range(len(columns)), [_setting(c) for c in columns])
+    axes[0].set_yticks(range(len(rows)), [_setting(r) for r in rows])
+    share_labels(figure, axes, xlabel, ylabel)
+    entitle(figure, title)
+    scale(figure, axes, image)
     return figure
 
 

@@ -17,10 +17,7 @@ CLOSED = (
     nodes.title, nodes.rubric, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
     nodes.math_block, nodes.raw, nodes.term, desc_signature, pending_xref, nodes.image,
 )  # fmt: skip
-UNLINKED = {
-    "cell_output",
-    "sd-card",
-}  # classes of parts that get no links: outputs, and cards that are links
+UNLINKED = {"cell_output", "sd-card"}  # classes: outputs, and cards, which are links as a whole
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

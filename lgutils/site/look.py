@@ -5,10 +5,23 @@ STYLE = """\
 .bd-article img { background: #fff !important; border-radius: 6px; }
 html[data-theme="dark"] .bd-article img { padding: 8px; filter: none !important; }
 .bd-article figcaption, .bd-article figcaption p { text-align: left; color: var(--pst-color-text-muted) !important; }
-.bd-article pre { font-size: .78rem; } /* most lines of 100 characters fit at 1440 pixels */
-/* Wide things scroll inside their box. */
-.bd-content .cell_output .output { overflow-x: auto; }
-.bd-content .pst-scrollable-table-container { overflow-x: auto; }
+.bd-article pre { font-size: .78rem; } /* lines of 100 characters fit at 1440 pixels */
+/* Wide things scroll inside their box, with a bar that stays and a shadow on the side where more is. */
+.bd-content .cell_output .output, .bd-content .pst-scrollable-table-container { overflow-x: auto; }
+.bd-content :is(.cell_output .output, .pst-scrollable-table-container, pre, .scroll) {
+  --under: var(--pst-color-background);
+  --more: color-mix(in srgb, var(--pst-color-text-muted) 50%, transparent); background:
+    linear-gradient(to right, var(--under) 40%, transparent) left / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--under) 40%, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to right, var(--more), transparent) left / .6rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--more), transparent) right / .6rem 100% no-repeat scroll,
+    var(--under); }
+.bd-content pre { --under: var(--pst-color-surface) !important; }
+.bd-content div.cell_output .text_html.text_html { /* no white slab in the dark */
+  color: var(--pst-color-text-base) !important; background-color: transparent !important; padding: 0 !important; }
+.bd-content ::-webkit-scrollbar { height: .55rem; width: .55rem; }
+.bd-content ::-webkit-scrollbar-thumb { background: var(--pst-color-text-muted); border-radius: .3rem; }
+.bd-content ::-webkit-scrollbar-track { background: var(--pst-color-surface); }
 mjx-container[display="true"] { overflow-x: auto; overflow-y: hidden; max-width: 100%; }
 mjx-container { max-width: 100%; }
 .bd-article { overflow-wrap: break-word; }
@@ -29,8 +42,40 @@ dl.py .sig, .bd-article code.literal, .prev-next-title { overflow-wrap: anywhere
 /* Links to the glossary are quiet. */
 a.term-link { text-decoration: underline dotted; color: inherit; }
 a.term-link:hover { color: var(--pst-color-link-hover); }
-/* Hints. */
-.bd-content details:not(.toggle-details) { border-left: 3px solid var(--pst-color-border);
-  padding: .2rem .8rem; margin: .8rem 0; }
+/* Hints, and boxes that hold the statistics. */
+.bd-content details:not(.toggle-details, .hide, .sd-dropdown) {
+  border-left: 3px solid var(--pst-color-border); padding: .2rem .8rem; margin: .8rem 0; }
+.bd-content details.statistics { border: 1px solid var(--pst-color-border) !important;
+  border-left: 4px solid var(--pst-color-primary) !important; border-radius: 6px;
+  background: var(--pst-color-surface); padding: .5rem 1rem; }
+.bd-content details.statistics > summary { font-weight: 600; }
 .bd-content details > summary { cursor: pointer; }
+.bd-content summary:focus-visible { outline: 3px solid var(--pst-color-primary); outline-offset: 3px; }
+/* Links under titles, and the cards of the first page. */
+.badge-line { display: flex; flex-wrap: wrap; gap: .5rem; }
+a.badge-link { border: 1px solid var(--pst-color-border); border-radius: 1rem; padding: .1rem .8rem;
+  font-size: .85rem; text-decoration: none; color: var(--pst-color-text-base); }
+a.badge-link:hover { border-color: var(--pst-color-primary); color: var(--pst-color-link-hover); }
+.sd-card.chapter .sd-card-img-top { border-radius: 0; aspect-ratio: 8 / 5; object-fit: contain; }
+/* Screens with room: the list of sections takes less of it. */
+@media (min-width: 1200px) {
+  .bd-sidebar-secondary { flex: 0 0 13rem; padding: 0 1rem; }
+  .bd-main .bd-content .bd-article-container { max-width: calc(100% - 13rem); }
+  .bd-main .bd-content:not(:has(.bd-sidebar-secondary)) .bd-article-container { max-width: 62rem; }
+}
+/* Phones: a ledger's claim takes two lines, name and verdict first. */
+@media (max-width: 600px) {
+  .cell_output .scroll :is(table, tbody, caption) { display: block; }
+  .cell_output .scroll tr { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; }
+  .cell_output .scroll tr > * { padding: .1rem 0 !important; white-space: normal !important; }
+  .cell_output .scroll tr > :first-child { flex: 1 1 calc(100% - 10.5rem); }
+  .cell_output .scroll tr > [colspan] { flex-basis: 100%; padding-top: .3rem !important; }
+  .cell_output .scroll tr > th[colspan] { padding-top: 1rem !important; }
+  .cell_output .scroll tr > td:last-child:not([colspan]) { order: -1; }
+  .cell_output .scroll tr > th:first-child { order: -2; }
+  .cell_output .scroll tr:has(> [scope="col"]), .cell_output .scroll tr > td:empty { display: none; }
+  .cell_output .scroll td:nth-child(3)::before { content: "95 %: "; }
+  .cell_output .scroll td:nth-child(4)::before { content: "n = "; }
+  .cell_output .scroll td:nth-child(5):not(:last-child)::before { content: "p = "; }
+}
 """

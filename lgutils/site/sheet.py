@@ -51,9 +51,7 @@ def _print(page: Path, pdf: Path) -> bool:
             browser, "--headless", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer",
             f"--print-to-pdf={pdf}", page.resolve().as_uri(),
         ]  # fmt: skip
-        if (
-            hasattr(os, "geteuid") and os.geteuid() == 0
-        ):  # as in containers, where chromium asks for it
+        if hasattr(os, "geteuid") and os.geteuid() == 0:  # in containers, chromium asks for this
             command.insert(1, "--no-sandbox")
         try:
             subprocess.run(command, capture_output=True, timeout=SECONDS)

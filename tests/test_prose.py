@@ -1,7 +1,8 @@
-"""Numbers in the course's prose against the results they come from.
+r"""Numbers in the course's prose against the results they come from.
 
 A number is tagged in the source by an HTML comment behind it, which no reader sees: `2.75<!--=06-12-->` stands in
 what cell 06-12 of the same notebook shows, `2.75<!--=glyphs-quick|cnn|SENTENCE|mean-->` in that folder's claims.
+In a table the bars of a tag are written \|, since a bare one would begin a cell.
 """
 
 import json
@@ -13,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TAGGED = re.compile(r"([+−-]?\d[\d,]*(?:\.\d+)?)(?:\s?%|\*\*)*<!--=(.+?)-->")
 ANY_TAG = re.compile(r"<!--=.*?-->")
+BARE_BAR = re.compile(r"(?<!\\)\|")
 NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
 BOOKS = sorted(
     [*(ROOT / "notebooks").glob("[0-9]*.ipynb"), *(ROOT / "notebooks/solutions").glob("*.ipynb")]
@@ -43,7 +45,7 @@ def shown(cell: dict) -> list[float]:
 
 def claimed(tag: str) -> list[float]:
     """The one value in a results folder that a tag names."""
-    folder, family, sentence, part = tag.split("|")
+    folder, family, sentence, part = re.split(r"\\?\|", tag)
     claims = json.loads((ROOT / "results" / folder / "claims.json").read_text())["claims"]
     claim = next(c for c in claims if (c["family"], c["sentence"]) == (family, sentence))
     number = claim["p"] if part == "p" else claim["effect"][part]
@@ -86,6 +88,15 @@ def test_a_pages_tagged_numbers_stand_in_the_results(path):
     assert wrong([path.read_text()], {}) == []
 
 
+@pytest.mark.parametrize("path", [*BOOKS, *PAGES], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_no_tag_in_a_table_breaks_its_cell(path):
+    text = path.read_text()
+    cells = json.loads(text)["cells"] if path.suffix == ".ipynb" else []
+    prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"] or [text]
+    lines = [line for part in prose for line in part.splitlines() if line.startswith("|")]
+    assert [tag for line in lines for tag in ANY_TAG.findall(line) if BARE_BAR.search(tag)] == []
+
+
 CELL = {"outputs": [{"text": ["gain 2.749 times, n = 1,234\n"]}]}
 
 
@@ -102,4 +113,5 @@ def test_a_number_that_no_output_holds_is_told(written):
 def test_a_claim_in_points_is_compared_in_percentage_points():
     sentence = "mean accuracy along the learning curve, learngene - scratch"
     assert wrong([f"It is +31.8<!--=glyphs-quick|cnn|{sentence}|mean-->."], {}) == []
+    assert wrong([f"| +31.8<!--=glyphs-quick\\|cnn\\|{sentence}\\|mean--> |"], {}) == []
     assert wrong([f"It is +31.9<!--=glyphs-quick|cnn|{sentence}|mean-->."], {}) != []

@@ -702,6 +702,10 @@ LOOK = """() => ({
   small: [...document.querySelectorAll('article .cell_output img, article figure img')].filter(
     i => i.clientWidth < Math.min(i.naturalWidth, 600)).map(i => i.src),
   mute: [...document.querySelectorAll('article img')].filter(i => !i.alt).map(i => i.src),
+  cut: [...document.querySelectorAll('article .cell_output .scroll')].filter(
+    e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel),
+  unmarked: [...document.querySelectorAll('article pre')].filter(e => e.scrollWidth > e.clientWidth + 1
+    && !getComputedStyle(e).backgroundImage.includes('gradient')).map(e => e.textContent.slice(0, 60)),
 })"""
 
 
@@ -743,6 +747,16 @@ def test_no_page_scrolls_sideways(visits, width):
     assert {page: s[width]["over"] for page, s in visits.items() if s[width]["over"] > 0} == {}
 
 
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_no_ledger_is_wider_than_its_box(visits, width):
+    assert {page: s[width]["cut"] for page, s in visits.items() if s[width]["cut"]} == {}
+
+
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_text_that_goes_on_outside_its_box_says_so(visits, width):
+    assert {p: s[width]["unmarked"] for p, s in visits.items() if s[width]["unmarked"]} == {}
+
+
 def test_figures_keep_a_readable_size_on_a_phone(visits):
     assert {page: s["narrow"]["small"] for page, s in visits.items() if s["narrow"]["small"]} == {}
 
@@ -765,6 +779,16 @@ def test_the_search_finds_learngene(tab, site):
     tab.wait_for_selector("#search-results li a")
     pages = [a.get_attribute("href") for a in tab.query_selector_all("#search-results li a")]
     assert any("00_paradigm.html" in page for page in pages)
+
+
+def test_a_box_of_statistics_opens_by_the_keyboard(tab, site, soups):
+    pages = [page for page, soup in soups.items() if soup.select("details.statistics")]
+    tab.goto((site / pages[0]).as_uri())
+    box = tab.locator("details.statistics").first
+    assert box.get_attribute("open") is None
+    box.locator("summary").focus()
+    tab.keyboard.press("Enter")
+    assert box.get_attribute("open") is not None
 
 
 def test_the_menu_opens_on_a_phone(tab, site):

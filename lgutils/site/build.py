@@ -75,6 +75,8 @@ def _badges(notebooks: Path, target) -> dict[str, dict[str, str]]:
     opened = {name: launch.badges(target, name) if target else {} for name in names}
     found = {name.removesuffix(".ipynb"): links for name, links in opened.items()}
     found["index"] = dict(next(iter(opened.values()), {}))
+    if (notebooks.parent / "docs" / "cheatsheet.md").is_file():
+        found["index"]["Cheat sheet"] = "docs/cheatsheet.html"
     for stem in slides.names(notebooks):
         found[f"notebooks/{stem}"]["Slides"] = f"../slides/{stem}.html"
     return found

@@ -211,9 +211,9 @@ def condensing(frames: Frames, family: str, dataset: str) -> list[Claim]:
 
 
 def shots_table(frames: Frames, name: str) -> pd.DataFrame:
-    """Accuracies of an arm: one line a task, one column a number of shots."""
-    frame = frames["shots"]
-    return frame[frame["method"] == name].pivot(index="task", columns="k_shot", values="accuracy")
+    """Accuracies of an arm: one line a task, one column a number of shots (patient scratch: two)."""
+    frame = frames["long"] if name == LONG else frames["shots"].query("method == @name")
+    return frame.pivot(index="task", columns="k_shot", values="accuracy")
 
 
 def samples(frames: Frames, family: str, dataset: str) -> list[Claim]:
@@ -227,9 +227,7 @@ def samples(frames: Frames, family: str, dataset: str) -> list[Claim]:
     gene, scratch = shots_table(frames, GENE), shots_table(frames, SCRATCH)
     shots, targets = gene.columns.to_numpy(), {"scratch": scratch[REFERENCE_SHOTS]}
     if "long" in frames:
-        frame = frames["long"]
-        frame = frame[frame["k_shot"] == REFERENCE_SHOTS]
-        targets[LONG] = frame.set_index("task")["accuracy"].sort_index()
+        targets[LONG] = shots_table(frames, LONG)[REFERENCE_SHOTS].dropna()
     found = []
     for name, target in targets.items():
         curve = gene.loc[target.index].to_numpy()

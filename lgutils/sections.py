@@ -48,10 +48,23 @@ def by_shots(found: Mapping[str, Frames]) -> dict[str, dict]:
     return {
         family: {
             name: (table.columns.to_numpy(), table.to_numpy())
-            for name in (GENE, SCRATCH)
-            for table in [evidence.shots_table(frames, name)]
+            for name in (GENE, SCRATCH, LONG)
+            if name != LONG or "long" in frames
+            for table in [evidence.shots_table(frames, name).dropna()]
         }
         for family, frames in found.items()
+    }
+
+
+def goals(found: Mapping[str, Frames]) -> dict[str, tuple[float, str]]:
+    """For `figures.shots`: family -> the accuracy that claim 4 is held against, and what it is."""
+    names = {family: LONG if "long" in frames else SCRATCH for family, frames in found.items()}
+    return {
+        family: (
+            float(evidence.shots_table(found[family], name)[REFERENCE_SHOTS].mean()),
+            f"{name} at {REFERENCE_SHOTS} shots",
+        )
+        for family, name in names.items()
     }
 
 
@@ -160,14 +173,7 @@ def _perform(found: Mapping[str, Frames], dataset: str) -> Section:
 
 
 def _samples(found: Mapping[str, Frames], dataset: str) -> Section:
-    target = {
-        family: (
-            float(evidence.shots_table(frames, SCRATCH)[REFERENCE_SHOTS].mean()),
-            f"scratch at {REFERENCE_SHOTS} shots",
-        )
-        for family, frames in found.items()
-    }
-    figure = figures.shots(by_shots(found), f"Claim 4 on {dataset}: samples", target=target)
+    figure = figures.shots(by_shots(found), f"Claim 4 on {dataset}: samples", target=goals(found))
     return Section(
         f"4. Do they need fewer samples? ({dataset})",
         [
@@ -178,9 +184,10 @@ def _samples(found: Mapping[str, Frames], dataset: str) -> Section:
         [
             (
                 figure,
-                f"Accuracy against the number of training images of a class on {dataset}, for learngene "
-                "and scratch, with 95 % bands.",
-                f"Means over tasks; the line is scratch at {REFERENCE_SHOTS} shots.",
+                f"Accuracy against the number of training images of a class on {dataset}, for learngene, "
+                "scratch and scratch with five times the steps, with 95 % bands.",
+                f"Means over tasks; the dashed line is the accuracy to equal: that of {LONG} at "
+                f"{REFERENCE_SHOTS} shots, where it was trained, else of scratch.",
             )
         ],
     )

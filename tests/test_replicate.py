@@ -9,7 +9,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lgutils import blocks, cli, compare, evidence, fleet, models, recipes, replicate, ship
+from lgutils import (
+    blocks,
+    cli,
+    compare,
+    evidence,
+    fleet,
+    models,
+    recipes,
+    replicate,
+    sections,
+    ship,
+)
 from lgutils.ancestry import shipped_path
 from lgutils.condense.criteria import Scores
 from lgutils.data import Task
@@ -532,6 +543,15 @@ def test_the_main_comparison_rests_on_at_least_twenty_tasks(stored):
         for name in (GENE, SCRATCH):
             assert len(evidence.arm(frames, name)) >= 20
         assert LONG not in frames["arms"]["method"].unique()
+
+
+def test_the_figure_of_claim_four_shows_the_rival_that_its_verdict_is_about(stored):
+    runs = replicate.load(stored)
+    found = runs.of(stored.name.split("-")[0])
+    for family, (accuracy, name) in sections.goals(found).items():
+        assert name == f"{LONG} at 20 shots"
+        shots, values = sections.by_shots(found)[family][LONG]
+        assert values[:, list(shots).index(20)].mean() == pytest.approx(accuracy)
 
 
 def test_the_shipped_ancestor_is_behind_the_stored_rows(stored):

@@ -140,6 +140,11 @@ def test_no_line_of_text_is_taken_for_a_comment():
     assert [path.name for path, text in pages.items() if lost.search(text)] == []
 
 
+def test_no_comment_can_be_read(soups):
+    texts = {page: soup.select_one("main").text for page, soup in soups.items()}
+    assert [page for page, text in texts.items() if re.search(r"<!(--|–)=", text)] == []
+
+
 def test_no_word_with_an_at_sign_became_a_mail_link(soups):
     assert [page for page, soup in soups.items() if soup.select("a[href^='mailto:']")] == []
 

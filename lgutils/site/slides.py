@@ -22,7 +22,15 @@ TEMPLATE = """
 {%- endblock -%}
 {%- block footer_js -%}
 <script src="../_static/reveal/dist/reveal.js"></script>
-<script>Reveal.initialize({hash: true, slideNumber: "c/t", width: 1120, height: 700, margin: 0.04});</script>
+<script>
+const fit = ({currentSlide: slide}) => {  // letters shrink until all of a slide is seen, down to a half
+  for (let size = 26; slide.scrollHeight > slide.clientHeight + 1 && size > 13; size--)
+    slide.style.fontSize = `${size}px`;
+};
+Reveal.on("ready", fit);
+Reveal.on("slidechanged", fit);
+Reveal.initialize({hash: true, slideNumber: "c/t", width: 1200, height: 750, margin: 0.04});
+</script>
 {%- endblock -%}
 """
 STYLE = """\
@@ -31,13 +39,14 @@ html:root { --r-main-font: system-ui, sans-serif; --r-heading-font: system-ui, s
   --r-heading1-size: 1.7em; --r-heading2-size: 1.4em; --r-heading3-size: 1.15em; }
 main { height: 100%; }
 .reveal .slides { text-align: left; }
-.reveal .slides section { max-height: 100%; overflow: hidden auto; padding: 0 10px; }
-.reveal img { display: block; margin: .3em auto; max-height: 560px; }
-.reveal pre { font-size: .62em; width: auto; margin: .5em 0; padding: .3em .6em; box-shadow: none;
+.reveal .slides section { box-sizing: border-box; max-height: 100%; overflow: hidden auto; padding: 0 10px; }
+html .reveal img { display: block; margin: .3em auto; width: 88%; max-height: 20em; object-fit: contain; }
+html .reveal pre { font-size: .62em; max-height: none; width: auto; margin: .5em 0; padding: .3em .6em; box-shadow: none;
   white-space: pre-wrap; }
 .reveal .jp-InputArea pre { background: #f4f4f2; }
-.reveal table { font-size: .7em; }
-.reveal .anchor-link { display: none; }
+html .reveal table { font-size: .7em; }
+html .reveal :is(th, td) { border-color: #ddd; }
+.reveal .scroll td[colspan], .reveal details, .reveal .anchor-link { display: none; } /* notes, boxes */
 """
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lgutils import ancestry, condense, data, files, fleet, inherit, learngene, report, scale
+from lgutils import ancestry, condense, files, fleet, inherit, learngene, replicate, scale
 from lgutils import faults as module_faults
 from lgutils.ancestry import AncestryConfig, shipped_path
 from lgutils.condense import CondenseConfig
@@ -176,24 +176,6 @@ def sweep() -> None:
     print(f"{len(rows)} rows in {path}")
 
 
-def ledger() -> str:
-    """The README's table: every claim of the stored replications, one column a family and dataset."""
-    cells: dict[str, dict[str, str]] = {}
-    words = dict(zip(report.VERDICTS, ("yes", "open", "no"), strict=True))
-    for dataset in data.DATASETS:
-        claims, _ = report.read_claims(results_folder() / f"{dataset}-quick" / "claims.json")
-        for claim in claims:
-            name = f"{claim.number}. {claim.sentence}" if claim.number else claim.sentence
-            effect = claim.effect.text(claim.unit).removesuffix(" points")
-            where = f"{scale.TITLES[claim.family]} {dataset}"
-            cells.setdefault(name, {})[where] = f"{effect} {words[claim.verdict]}"
-    columns = [f"{scale.TITLES[f]} {d}" for d in data.DATASETS for f in scale.FAMILIES]
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, found in cells.items():
-        lines.append(f"| {name} | " + " | ".join(found.get(c, "") for c in columns) + " |")
-    return "\n".join(lines)
-
-
 def fashion_jobs(tasks: int = 20) -> list[fleet.Job]:
     """Glyph learngenes in Fashion-MNIST tasks, beside scratch, the stem alone and a full fine-tune."""
     return [
@@ -299,23 +281,25 @@ def results_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "results"
 
 
-def picture() -> None:
-    """Draw the README's picture: the CNN ancestor, its learngene, and three descendants."""
-    from lgutils import blocks, figures
+def reports() -> None:
+    """Write the reports of the stored replications again from their rows, as after a change of the page."""
+    for path in sorted(results_folder().glob("*/runs.csv")):
+        replicate.report_again(path.parent)
+        print(f"{path.parent}: report.html, report.md")
 
-    figures.style()
-    ancestor = ancestry.Ancestor.load(shipped_path("cnn"))
-    gene = learngene.extract(ancestor, chosen("cnn"))
-    drawn = {"ancestry model": blocks.layers(ancestor.model)}
-    marked, origins = {"ancestry model": [layer.name for layer in gene.layers]}, {}
-    for depth, shape in descendants("cnn").items():
-        heir = inherit.inherit(gene, num_classes=5, **shape)
-        name = f"descendant ({depth})"
-        drawn[name] = blocks.layers(heir.model)
-        origins[name] = heir.origins
-    figure = figures.network(drawn, marked, origins)
-    with files.atomic(results_folder().parent / "docs" / "learngene.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+
+def pictures() -> None:
+    """Draw the pictures of README, site and docs; the thumbnails show what the notebooks store."""
+    from lgutils import pictures as module
+
+    module.draw(results_folder().parent)
+
+
+def pages() -> None:
+    """Fill the tables of README and docs from the stored replications."""
+    from lgutils import summary
+
+    summary.fill(results_folder().parent)
 
 
 PARTS = {
@@ -329,7 +313,9 @@ PARTS = {
     "variance": variance,
     "faults": faults,
     "lifelong": lifelong,
-    "picture": picture,
+    "reports": reports,
+    "pictures": pictures,
+    "pages": pages,
 }
 
 

@@ -131,7 +131,7 @@ def ship(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="ancestors, scores, noise, rates, edges, sweep, fashion, variance, faults, lifelong, picture."
+            help="ancestors, scores, noise, rates, edges, sweep, fashion, variance, faults, lifelong, reports, pictures, pages."
         ),
     ] = None,
 ) -> None:

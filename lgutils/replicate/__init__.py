@@ -6,7 +6,7 @@ resumes them, judges and writes the report.
 
 from lgutils.replicate.design import TASKS, Design, Sizes
 from lgutils.replicate.plan import CLAIMS, budget_gap, layer_sets, plan, steps_fixed
-from lgutils.replicate.run import Asked, Replication, frames, load, run
+from lgutils.replicate.run import Asked, Replication, frames, load, report_again, run
 from lgutils.replicate.subjects import Subject, subjects
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "layer_sets",
     "load",
     "plan",
+    "report_again",
     "run",
     "steps_fixed",
     "subjects",

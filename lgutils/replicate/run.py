@@ -288,6 +288,17 @@ def write(out: Path, table: pd.DataFrame, replication: Replication) -> None:
     )  # fmt: skip
 
 
+def report_again(folder: Path | str) -> None:
+    """Judge the stored rows of a results folder and write its report again.
+
+    Raises:
+        UserError: see `load`.
+    """
+    folder = Path(folder)
+    replication = load(folder)
+    write(folder, reading.table(folder / "runs.csv", COLUMNS), replication)
+
+
 def load(folder: Path | str) -> Replication:
     """Read a results folder back.
 

@@ -3,7 +3,7 @@
 
 from lgutils.report.claims import VERDICTS, Claim, read_claims
 from lgutils.report.curves import area, restricted, shots_to_match, steps_to, survival
-from lgutils.report.ledgers import Ledger, chip, ledger
+from lgutils.report.ledgers import Ledger, chip, ledger, marked
 from lgutils.report.stats import (
     Interval,
     Sensitivity,
@@ -37,6 +37,7 @@ __all__ = [
     "hierarchical",
     "holm",
     "ledger",
+    "marked",
     "mean",
     "p_value",
     "paired",

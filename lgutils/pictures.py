@@ -70,7 +70,7 @@ def _strip(axis: Axes) -> None:
     for images in shots.view(task.n_way, task.k_shot, *shots.shape[1:]):
         rows = [torch.cat(list(row), 2) for row in images.chunk(2)]
         blocks.append(F.pad(torch.cat(rows, 1), (0, 10), value=255))
-    axis.imshow(torch.cat(blocks, 2)[..., :-10].permute(1, 2, 0), interpolation="nearest")
+    axis.imshow(torch.cat(blocks, 2)[..., :-10].permute(1, 2, 0).numpy(), interpolation="nearest")
     axis.set_title("five new characters, ten images of each")
     axis.set_axis_off()
 

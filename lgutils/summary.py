@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lgutils import data, files, report, scale
+from lgutils.errors import UserError
 from lgutils.report import Claim
 
 PAPER = {  # number -> what the paper claims of descendants with a learngene
@@ -75,16 +76,40 @@ def controls(results: Path) -> str:
     return report.ledger(c for c in claims(results) if not c.number)._repr_markdown_().strip()
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"four": four, "paper": paper, "controls": controls}
+def chapters(results: Path) -> str:
+    """The chapters beside `results/`: a thumbnail, the title with a link, and the question."""
+    from lgutils.site import front
+
+    root = results.parent
+    lines = ["| | |", "|---|---|"]
+    for path in sorted(root.glob("notebooks/[0-9]*.ipynb")):
+        card = front.card(path, root)
+        link = f"**[{card.number} · {card.title}]({card.page}.ipynb)**"
+        shown = f'<img src="{card.picture}" width="130" alt="">' if card.picture else ""
+        lines.append(f"| {shown} | {'<br>'.join(filter(None, [link, card.question]))} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "four": four,
+    "paper": paper,
+    "controls": controls,
+    "chapters": chapters,
+}
 
 
 def filled(text: str, results: Path) -> str:
     """A page with its marked tables made anew."""
     for name, make in TABLES.items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        if start in text:
-            before, _, rest = text.partition(start)
-            text = before + start + make(results) + end + rest.partition(end)[2]
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, opened, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if opened and not closed:
+            raise UserError(
+                f"A page has {start.strip()} without {end}. Add it where the table ends."
+            )
+        if opened:
+            text = f"{before}{start}{make(results)}\n{end}{after}"
     return text
 
 

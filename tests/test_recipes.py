@@ -111,9 +111,9 @@ def test_the_table_says_why_a_count_differs():
     assert "- `vgg16`, pseudo: 9.23 M: the configuration" in shown
 
 
-def test_the_readme_shows_the_table():
+def test_the_page_of_recipes_shows_the_table():
     table, _ = recipe_table.markdown().split("\n\n")
-    assert table in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert table in (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
 
 
 def test_there_is_nothing_to_count_without_an_ancestor():

@@ -3,21 +3,40 @@
 import asyncio
 import os
 import re
+import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from tqdm import tqdm
 
-from lgutils import files, machine
+from lgutils import files, home, machine
 from lgutils.errors import UserError, unknown
 
 SLOW = 3  # times the expected seconds, and the bar says what may be the reason
+INSTALL = 'python -m pip install "lgutils[course]"'
 WIDTH = 60  # letters of a running cell's output beside the bar
+
+FOLDING = """\
+{%- extends 'lab/index.html.j2' -%}
+{%- macro folded(cell, tag, title, inside) -%}
+{%- if tag in cell.metadata.get('tags', []) -%}
+<details class="folded"><summary>{{ title }}</summary>{{ inside }}</details>
+{%- else -%}{{ inside }}{%- endif -%}
+{%- endmacro -%}
+{%- block input_group -%}{{ folded(cell, 'hide-input', 'Show the code', super()) }}{%- endblock -%}
+{%- block output_group -%}{{ folded(cell, 'hide-output', 'Show the answer', super()) }}{%- endblock -%}
+{%- block html_head_css -%}{{ super() }}<style>
+details.folded > summary { margin-left: 64px; padding: 4px; cursor: pointer;
+  font-family: var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color2, #616161); }
+</style>{%- endblock -%}
+"""
 
 
 @dataclass(frozen=True)
@@ -33,14 +52,8 @@ class Chapter:
 
 
 def notebooks_folder() -> Path:
-    """The course's notebooks: beside the package in a clone, else under the current folder."""
-    for folder in (Path(__file__).resolve().parent.parent / "notebooks", Path.cwd() / "notebooks"):
-        if list(folder.glob("[0-9][0-9]*.ipynb")):
-            return folder
-    raise UserError(
-        "No notebooks were found. Run this from a clone of the repository, installed with "
-        'python -m pip install -e ".[course]".'
-    )
+    """The course's notebooks, see `home.folder`."""
+    return home.folder() / "notebooks"
 
 
 def chapters(only: str | None = None) -> list[Path]:
@@ -78,12 +91,7 @@ def run(
         UserError: no such chapter, or a run folder that cannot be written or holds notebooks of these
             names that were edited.
     """
-    try:
-        import nbformat
-    except ImportError as error:
-        raise UserError(
-            'The course needs its extra packages: python -m pip install -e ".[course]".'
-        ) from error
+    nbformat = _nbformat()
     paths = chapters(only)
     folder = files.expand(out) if out else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
     if folder.resolve() == notebooks_folder().resolve():
@@ -103,6 +111,14 @@ def run(
             bar.set_description_str(f"{path.stem}  0:00 of about {_clock(seconds)}")
             done.append(_execute(path, book, folder, scale, seconds, count, bar))
     return done
+
+
+def _nbformat() -> ModuleType:
+    try:
+        import nbformat
+    except ImportError as error:
+        raise UserError(f"The course needs its extra packages: {INSTALL}.") from error
+    return nbformat
 
 
 async def _ticking(work: Coroutine, tick: Callable[[], Coroutine]) -> None:
@@ -157,15 +173,76 @@ def _sources(book) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in book.cells]
 
 
-def _client(book, path: Path, **hooks):
-    """A client that runs a notebook in its own folder and stores no times and no widgets."""
+def _client(book, folder: Path, **hooks):
+    """A client that runs a notebook in a folder and stores no times and no widgets."""
     from nbclient import NotebookClient
 
     return NotebookClient(
         book, timeout=3600, kernel_name="python3", record_timing=False, store_widget_state=False,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--IPKernelApp.log_level=40"], **hooks,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Started:
+    """Names of chapters in a reader's folder, by what was done: `kept` ones differ from what was copied."""
+
+    copied: list[str]
+    kept: list[str]
+
+
+def start(folder: Path | str) -> Started:
+    """Copy the chapters into a folder to work on.
+
+    A copy that nobody changed gives way to a newer chapter; one that was changed is kept. Running a
+    notebook is no change, editing a cell is.
+
+    Raises:
+        UserError: the folder cannot be written, or holds the course itself.
+    """
+    nbformat = _nbformat()
+    folder, copied, kept = files.expand(folder), {}, []
+    if folder.resolve().is_relative_to(notebooks_folder().resolve()):
+        raise UserError(f"{folder} holds the course's own notebooks. Choose another folder.")
+    for path in chapters():
+        book, target = nbformat.read(path, as_version=4), folder / path.name
+        digest, there = _digest(book), _copied(target)
+        book.metadata.setdefault("lgutils", {})["copied"] = digest
+        if there is None and target.exists():
+            kept.append(path.stem)
+        elif there != digest:
+            copied[files.target(target, force=True)] = nbformat.writes(book) + "\n"
+    for target, text in copied.items():
+        files.write_text(target, text)
+    return Started([target.stem for target in copied], kept)
+
+
+def _digest(book) -> str:
+    return files.sha256(repr(_sources(book)).encode())
+
+
+def _copied(path: Path) -> str | None:
+    """Digest of the chapter that a copy is still equal to; None if it was changed, or is none."""
+    import nbformat
+
+    try:
+        book = nbformat.read(path, as_version=4)
+        digest = book.metadata["lgutils"]["copied"]
+    except Exception:  # missing, or whatever else has this name
+        return None
+    return digest if digest == _digest(book) else None
+
+
+def open_lab(folder: Path) -> int:
+    """Open JupyterLab there and wait for its end; gives its exit code.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if find_spec("jupyterlab") is None:
+        raise UserError(f"JupyterLab is not installed: {INSTALL}.")
+    return subprocess.call([sys.executable, "-m", "jupyterlab"], cwd=folder)
 
 
 def _execute(path, book, folder: Path, scale: str, expected: float, count: int, bar) -> Chapter:
@@ -197,7 +274,8 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
                 file=sys.stderr,
             )
 
-    client = _client(book, path, on_cell_start=begin, on_cell_executed=end)
+    folder.mkdir(parents=True, exist_ok=True)
+    client = _client(book, folder, on_cell_start=begin, on_cell_executed=end)
     error = None
     environment = {**machine.PASSIVE, **os.environ, "LGUTILS_SCALE": scale, "LGUTILS_WIDGETS": "0"}
     try:
@@ -218,12 +296,15 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
 
 
 def _html(book, title: str) -> str:
-    """A page that needs nothing from the network: figures inside, no script addresses."""
+    """A page that needs nothing from the network: figures inside, no script addresses.
+
+    What the tags hide-input and hide-output name is folded.
+    """
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
         mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", jupyter_widgets_base_url="",
-        embed_images=True,
+        embed_images=True, raw_template=FOLDING,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -245,7 +326,7 @@ def refresh(only: str | None = None) -> None:
         book = nbformat.read(path, as_version=4)
         began = time.perf_counter()
         environment = {**machine.PASSIVE, **os.environ, "LGUTILS_WIDGETS": "0"}
-        asyncio.run(_client(book, path).async_execute(env=environment))
+        asyncio.run(_client(book, path.parent).async_execute(env=environment))
         seconds = time.perf_counter() - began
         book.metadata["lgutils"] = {"seconds": round(seconds)}
         book.metadata.pop("widgets", None)

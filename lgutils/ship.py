@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lgutils import ancestry, condense, files, fleet, inherit, learngene, replicate, scale
+from lgutils import ancestry, condense, files, fleet, home, inherit, learngene, replicate, scale
 from lgutils import faults as module_faults
 from lgutils.ancestry import AncestryConfig, shipped_path
 from lgutils.condense import CondenseConfig
@@ -277,8 +277,8 @@ def lifelong() -> None:
 
 
 def results_folder() -> Path:
-    """The repository's results/, beside the package."""
-    return Path(__file__).resolve().parent.parent / "results"
+    """The stored results, see `home.folder`."""
+    return home.folder() / "results"
 
 
 def reports() -> None:
@@ -320,7 +320,15 @@ PARTS = {
 
 
 def run(parts: list[str]) -> None:
-    """Make the named parts, or all of them, in order."""
+    """Make the named parts, or all of them, in order.
+
+    Raises:
+        UserError: an unknown part, or there is no clone to write to.
+    """
+    if home.folder() == home.CARRIED:
+        raise UserError(
+            "Only in a clone can this be made again. Install from one: pip install -e ."
+        )
     for part in parts:
         if part not in PARTS:
             raise unknown("part", part, PARTS)

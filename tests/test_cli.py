@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,24 +13,104 @@ import time
 import nbformat
 import pytest
 import torch
+import typer
+from test_replicate import pretend
 from typer.testing import CliRunner
 
-from lgutils import cli, course, files, models
+from lgutils import cli, course, files, fleet, models, ship
 from lgutils.cli import options
 from lgutils.errors import UserError
+from lgutils.site import render
 
 
-def test_help_imports_no_torch():
-    code = (
-        "import sys; sys.argv = ['lgutils', '--help']\n"
-        "from lgutils.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "accumulate" in done.stdout
+def shell(*arguments, **environment):
+    """What the command prints in a process of its own, and its exit code."""
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "lgutils", *arguments],
+        capture_output=True, text=True, encoding="utf-8", env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def commands(group=None, words=()):
+    """Every command by its words, those of groups too."""
+    group = group or typer.main.get_command(cli.app)
+    for name, found in group.commands.items():
+        yield (*words, name), found
+        if hasattr(found, "commands"):
+            yield from commands(found, (*words, name))
+
+
+EVERY = dict(commands())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_first_words_load_nothing_heavy(arguments):
+    done = shell(*arguments)
+    assert done.returncode == 0
+    assert not {"torch", "numpy", "pandas"} & set(re.findall(r"\| +(\w+)$", done.stderr, re.M))
+
+
+def test_without_an_argument_four_commands_are_told():
+    first = re.findall(r"^  lgutils (\w+)", shell().stdout, re.M)
+    assert len(first) == 4
+    assert {(name,) for name in first} <= EVERY.keys()
+
+
+def test_help_has_the_commands_in_the_order_of_their_panels():
+    shown = re.findall(r"^\W (\w+)  ", shell("--help").stdout, re.M)
+    assert shown == [name for name in cli.ORDER if (name,) in EVERY and name != "ship"]
+
+
+@pytest.mark.parametrize("words", [(), *EVERY], ids=" ".join)
+def test_help_is_cut_nowhere_and_ends_with_an_example(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(cli.app, [*words, "--help"]).output
+    assert "…" not in shown
+    assert "..." not in re.sub(r"(ARGS\]|\w\]?)\.\.\.|, \.\.\.", "", shown)  # which mean "several"
+    assert max(map(len, shown.splitlines())) <= 80
+    last = shown.rstrip().splitlines()[-1]
+    assert last.strip().startswith(f"Example: lgutils {' '.join(words)}".rstrip())
+
+
+def test_help_keeps_to_ascii_where_the_terminal_has_no_more():
+    shown = shell("--help", PYTHONIOENCODING="ascii", LC_ALL="C").stdout
+    assert shown.isascii()
+    assert "\\u" not in shown
+
+
+def test_a_refusal_is_one_plain_line_without_a_frame():
+    errors = [e for e in shell("data", "--size").stderr.splitlines() if "import time" not in e]
+    assert errors[-1] == "Error: Option '--size' requires an argument."
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """Words of a command -> exit code of the example in its help; all run in one folder, in order."""
+    folder, found = tmp_path_factory.mktemp("examples"), {}
+    for name in ("mine", "theirs"):
+        shutil.copytree(ship.results_folder() / "digits-quick", folder / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(course, "open_lab", lambda folder: 0)
+        patch.setattr(fleet.backends, "choose", lambda jobs, workers: {"serial": jobs})
+        patch.setattr(fleet.backends, "run_job", pretend)
+        patch.setattr(render, "render", lambda source, html, *_: html.mkdir())
+        patch.setitem(ship.PARTS, "pictures", lambda: None)
+        for words in sorted(
+            EVERY, key=lambda words: (words[0] == "teach", cli.ORDER.index(words[0]))
+        ):
+            line = shlex.split(EVERY[words].epilog.removeprefix("Example: lgutils "))
+            found[words] = CliRunner().invoke(cli.app, line)
+            if words == ("teach", "release"):
+                shutil.copytree(folder / "teaching/release", folder / "teaching/submitted/ann")
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_the_example_of_every_command_runs(words, examples):
+    done = examples[words]
+    assert done.exit_code == 0, (done.output, done.exception)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Running the notebooks: what a reader sees while a cell works."""
 
 import asyncio
+import sys
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from lgutils import course
+from lgutils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,137 @@ def test_a_chapter_that_takes_three_times_its_time_says_once_why_it_may(told):
     (reason,) = [line for line in told if "as long as expected" in line]
     assert reason.startswith("00_slow takes 3 times")
     assert "cores are free" in reason or "one core" in reason
+
+
+# --- folding, refreshing, a folder to work in -------------------------------------------------------------
+
+
+def exported(**tags):
+    """The page of a notebook with one code cell for each name, which has these tags."""
+    cells = [
+        new_code_cell(
+            f"{name} = 'code of {name}'", metadata={"tags": found},
+            outputs=[new_output("stream", text=f"output of {name}")],
+        )
+        for name, found in tags.items()
+    ]  # fmt: skip
+    return BeautifulSoup(course._html(new_notebook(cells=cells), "page"), "html.parser")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("tag", "folded"), [("hide-input", "code"), ("hide-output", "output")])
+def test_a_page_folds_what_a_tag_hides_and_nothing_else(tag, folded):
+    page = exported(plain=["other"], hidden=[tag])
+    (box,) = page.select("details.folded")
+    assert not box.has_attr("open")
+    text = box.get_text()
+    assert f"{folded} of hidden" in text
+    for other in {"code", "output"} - {folded}:
+        assert f"{other} of hidden" in page.get_text().replace(text, "")
+    assert "plain" not in text
+
+
+def test_refreshing_keeps_what_cells_say_of_themselves(tmp_path):
+    about = {
+        "tags": ["hide-input", "nbval-ignore-output"], "jupyter": {"source_hidden": True},
+        "slideshow": {"slide_type": "slide"},
+    }  # fmt: skip
+    path = tmp_path / "00_one.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1", metadata=about)]), path)
+    course.refresh(str(path))
+    (cell,) = nbformat.read(path, as_version=4).cells
+    assert cell.metadata == about
+    assert cell.outputs[0].data["text/plain"] == "2"
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A course of two chapters: gives a function that writes a chapter anew."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(course, "notebooks_folder", lambda: folder)
+
+    def write(name, source):
+        nbformat.write(new_notebook(cells=[new_code_cell(source, id="one")]), folder / name)
+
+    write("00_one.ipynb", "1")
+    write("01_two.ipynb", "2")
+    return write
+
+
+def edit(path, source=None, output=None):
+    book = nbformat.read(path, as_version=4)
+    if source:
+        book.cells[0].source = source
+    if output:
+        book.cells[0].outputs = [new_output("stream", text=output)]
+    nbformat.write(book, path)
+
+
+def test_a_start_copies_every_chapter(shelf, tmp_path):
+    done = course.start(tmp_path / "mine")
+    assert done == course.Started(["00_one", "01_two"], [])
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["00_one.ipynb", "01_two.ipynb"]
+
+
+def test_a_second_start_changes_nothing(shelf, tmp_path):
+    course.start(tmp_path / "mine")
+    before = (tmp_path / "mine" / "00_one.ipynb").read_bytes()
+    assert course.start(tmp_path / "mine") == course.Started([], [])
+    assert (tmp_path / "mine" / "00_one.ipynb").read_bytes() == before
+
+
+def test_a_changed_chapter_is_kept_and_named_even_if_there_is_a_newer_one(shelf, tmp_path):
+    course.start(tmp_path / "mine")
+    edit(tmp_path / "mine" / "00_one.ipynb", source="my work")
+    shelf("00_one.ipynb", "newer")
+    assert course.start(tmp_path / "mine").kept == ["00_one"]
+    assert "my work" in (tmp_path / "mine" / "00_one.ipynb").read_text(encoding="utf-8")
+
+
+def test_an_unchanged_chapter_gives_way_to_a_newer_one_though_it_was_run(shelf, tmp_path):
+    course.start(tmp_path / "mine")
+    edit(tmp_path / "mine" / "00_one.ipynb", output="run")
+    shelf("00_one.ipynb", "newer")
+    assert course.start(tmp_path / "mine").copied == ["00_one"]
+    assert "newer" in (tmp_path / "mine" / "00_one.ipynb").read_text(encoding="utf-8")
+
+
+def test_outputs_of_a_chapter_that_is_up_to_date_stay(shelf, tmp_path):
+    course.start(tmp_path / "mine")
+    edit(tmp_path / "mine" / "00_one.ipynb", output="run")
+    course.start(tmp_path / "mine")
+    assert '"run"' in (tmp_path / "mine" / "00_one.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["not a notebook", '{"cells": []}', ""])
+def test_a_foreign_file_with_a_chapters_name_is_kept(content, shelf, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "01_two.ipynb").write_text(content)
+    assert course.start(tmp_path / "mine") == course.Started(["00_one"], ["01_two"])
+    assert (tmp_path / "mine" / "01_two.ipynb").read_text() == content
+
+
+def test_the_courses_own_folder_is_no_place_to_start(shelf, tmp_path):
+    with pytest.raises(UserError, match="own notebooks"):
+        course.start(tmp_path / "notebooks")
+
+
+def test_jupyterlab_opens_in_the_folder(shelf, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(course.subprocess, "call", lambda line, cwd: calls.append((line, cwd)) or 3)
+    assert course.open_lab(tmp_path) == 3
+    assert calls == [([sys.executable, "-m", "jupyterlab"], tmp_path)]
+
+
+def test_without_jupyterlab_one_sentence_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(course, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'pip install "lgutils\[course\]"'):
+        course.open_lab(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_chapter_runs_in_the_run_folder(shelf, tmp_path):
+    shelf("00_one.ipynb", "open('mine.txt', 'w').close()")
+    course.run("00", out=tmp_path / "run")
+    assert (tmp_path / "run" / "mine.txt").exists()

@@ -4,6 +4,6 @@
 """
 
 from lgutils.cli import site, story, studies, teach
-from lgutils.cli.app import app, main
+from lgutils.cli.app import ORDER, app, main
 
-__all__ = ["app", "main", "site", "story", "studies", "teach"]
+__all__ = ["ORDER", "app", "main", "site", "story", "studies", "teach"]

@@ -5,13 +5,15 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+import typer.core
 
-from lgutils import __version__, files, machine, reading
+from lgutils import __version__, files, home, machine, reading
 from lgutils.errors import UserError
 
 BAD, FAULT, STOPPED, CLOSED = 2, 1, 130, 141  # exit codes; the last two are the shell's own
@@ -19,17 +21,61 @@ OUTSIDE = {  # the machine is to blame
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.EIO,
     *files.FULL,
 }  # fmt: skip
+REFUSED = typer.BadParameter.__mro__[
+    2
+]  # click's ClickException, which newer typers keep to themselves
+
+PANELS = {  # of `lgutils --help`, in the order in which people need the commands
+    "Begin here": ("try", "start", "course"),
+    "The method, step by step": ("data", "accumulate", "condense", "inherit", "info"),
+    "The evidence": ("replicate", "compare"),
+    "For teachers": ("teach",),
+    "More": ("site", "recipes", "ship"),
+}
+HIDDEN = ("ship",)  # maintenance
+ORDER = [name for names in PANELS.values() for name in names]
+
+WELCOME = """\
+lgutils {version}: learngenes, knowledge that a network can be born with.
+A large network learns a lot; a few of its layers, the learngene, are handed on;
+new networks inherit them and learn a new task from a handful of images.
+
+  lgutils try            See it happen in half a minute.
+  lgutils start FOLDER   Copy the course there and open it in JupyterLab.
+  lgutils course         Run all chapters; read them as pages in a browser.
+  lgutils replicate      Test the four claims of the paper, arXiv 2305.02279.
+
+Read on: lgutils --help lists all commands, lgutils COMMAND --help explains one.
+{place}"""
+
+
+class _InOrder(typer.core.TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
 
 app = typer.Typer(
-    no_args_is_help=True,
+    cls=_InOrder,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Learngene: accumulate knowledge, condense a learngene, let descendants inherit it. "
-    "Start with `lgutils course`, or: lgutils accumulate cnn --out a.safetensors; "
-    "lgutils condense a.safetensors --out g.safetensors; "
-    "lgutils inherit g.safetensors --out d.safetensors",
+    rich_markup_mode="rich",
+    help="Learngene: accumulate knowledge, condense a learngene, let descendants inherit it.",
+    epilog="Example: lgutils try",
 )
+
+
+def panel(name: str) -> str:
+    """The panel of a command in `lgutils --help`."""
+    return next(title for title, names in PANELS.items() if name in names)
+
+
+def command(example: str, group: typer.Typer | None = None) -> Callable[[Callable], Callable]:
+    """Make a function the command that its example calls; the example ends the command's help."""
+    name, epilog = example.split()[2 if group else 1], f"Example: {example}"
+    if group:
+        return group.command(name, epilog=epilog)
+    return app.command(name, epilog=epilog, rich_help_panel=panel(name), hidden=name in HIDDEN)
 
 
 def _version(show: bool) -> None:
@@ -38,13 +84,22 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
+def _place() -> str:
+    """Where the course lies here, if it does."""
+    with suppress(UserError):
+        return f"Notebooks, docs and stored results are in {home.folder()}."
+    return ""
+
+
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        print(WELCOME.format(version=__version__, place=_place()).rstrip())
 
 
 def _launched(name: str, default: int) -> int:
@@ -100,9 +155,14 @@ def _run() -> int | None:
     """Run the command and give its exit code; a `BrokenPipeError` where nobody reads what it prints."""
     streams, code = (sys.stdout, sys.stderr), 0
     try:
-        app()
+        code = app(standalone_mode=False)
     except SystemExit as end:
         code = end.code
+    except (
+        REFUSED
+    ) as refused:  # shown plainly: typer would put a frame around it, and break its lines
+        refused.show()
+        code = refused.exit_code
     if (sys.stdout, sys.stderr) != streams:  # typer's sign for it
         sys.stdout, sys.stderr = streams
         raise BrokenPipeError

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lgutils.cli.app import app
+from lgutils.cli.app import command
 
 
-@app.command()
+@command("lgutils site --out site")
 def site(
     out: Annotated[Path, typer.Option(help="Folder of the site; ours is replaced.")] = Path("site"),
     repository: Annotated[

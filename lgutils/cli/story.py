@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lgutils import files
-from lgutils.cli.app import app
+from lgutils.cli.app import command
 from lgutils.cli.options import (
     MOST_SEED,
     DataDir,
@@ -28,7 +28,7 @@ from lgutils.cli.options import (
 from lgutils.errors import UserError, unknown
 
 
-@app.command()
+@command("lgutils data digits --export samples")
 def data(
     dataset: Annotated[
         str, typer.Argument(help="glyphs, digits, cifar100, folder:birds, mini-imagenet@84, ...")
@@ -61,7 +61,7 @@ def data(
         print(f"Samples are in {folder}.")
 
 
-@app.command()
+@command("lgutils accumulate cnn --out ancestor.safetensors")
 def accumulate(
     family: Annotated[
         str | None, typer.Argument(help="cnn, vit, or a recipe: see `lgutils recipes`.")
@@ -149,7 +149,7 @@ def accumulate(
         print(f"Written to {out}. Next: lgutils condense {out}{world}{again(data_dir)}")
 
 
-@app.command()
+@command("lgutils recipes")
 def recipes() -> None:
     """List the paper's architectures with their parameter counts."""
     from lgutils import recipe_table
@@ -157,7 +157,7 @@ def recipes() -> None:
     print(recipe_table.markdown())
 
 
-@app.command()
+@command("lgutils condense ancestor.safetensors --criterion cka")
 def condense(
     ancestor: Annotated[Path, typer.Argument(help="File from `lgutils accumulate`.")],
     out: Out = Path("learngene.safetensors"),
@@ -242,7 +242,7 @@ def condense(
     print(f"Written to {out}. Next: lgutils inherit {out}{again(data_dir)}")
 
 
-@app.command()
+@command("lgutils inherit learngene.safetensors --set stages=1,2,2,2")
 def inherit(
     learngene: Annotated[Path, typer.Argument(help="File from `lgutils condense`.")],
     out: Out = Path("descendant.safetensors"),
@@ -313,7 +313,7 @@ def inherit(
     print(f"Written to {out}.")
 
 
-@app.command()
+@command("lgutils info learngene.safetensors")
 def info(file: Annotated[Path, typer.Argument(help="Any file that lgutils wrote.")]) -> None:
     """Say what a file holds."""
     from lgutils import reading

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
-from lgutils.cli.app import app
+from lgutils import files
+from lgutils.cli.app import command
 from lgutils.cli.options import (
+    MOST_SEED,
     DataDir,
+    Force,
     Scale,
     look_in,
     names,
@@ -18,7 +21,53 @@ from lgutils.cli.options import (
 )
 
 
-@app.command()
+@command("lgutils try")
+def try_(
+    family: Annotated[str, typer.Argument(help="Of the ancestor: cnn or vit.")] = "cnn",
+    out: Annotated[Path, typer.Option(help="Picture to write (PNG).")] = Path("try.png"),
+    seed: Annotated[
+        int, typer.Option(help="Draws the task and the fresh layers.", min=0, max=MOST_SEED)
+    ] = 0,
+    force: Force = False,
+) -> None:
+    """See it happen: one task of new classes, learned with the learngene and from scratch."""
+    files.target(out, force=True)
+    from lgutils import demo
+
+    out, asked = demo.place(out, force), demo.wanted(family, seed)
+    known = demo.evidence(family)
+    print(demo.intro(family), flush=True)
+    tried = demo.run(asked)
+    demo.save(tried, out)
+    print(demo.told(tried, known))
+    print(f"Written: {out}, the images and both curves.")
+
+
+@command("lgutils start my-course")
+def start(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is missing.")],
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Only copy; do not open JupyterLab.")
+    ] = False,
+) -> None:
+    """Copy the chapters into a folder to work on, and open JupyterLab there.
+
+    Chapters that you changed are kept, the others are brought up to date.
+    """
+    from lgutils import course as module
+
+    done = module.start(folder)
+    print(f"Copied to {folder}: {', '.join(done.copied) or 'nothing new'}.")
+    if done.kept:
+        print(f"Kept, as they were changed: {', '.join(done.kept)}. Move them to get them anew.")
+    print(f"Solutions to the exercises: {module.notebooks_folder() / 'solutions'}.")
+    if no_open:
+        print(f"Open them with: jupyter lab {folder}")
+    elif code := module.open_lab(folder):
+        raise typer.Exit(code)
+
+
+@command("lgutils course --only 00")
 def course(
     only: Annotated[
         str | None, typer.Option(callback=stated, help="Chapters, e.g. 02 or 01,03.")
@@ -41,7 +90,7 @@ def course(
         raise typer.Exit(1)
 
 
-@app.command()
+@command("lgutils replicate --claims 3 --families cnn --tasks 5")
 def replicate(
     scale: Scale = None,
     dataset: Annotated[
@@ -115,7 +164,7 @@ def replicate(
     print(f"Written to {out}: report.html, report.md, claims.json, runs.csv.")
 
 
-@app.command()
+@command("lgutils compare mine theirs")
 def compare(
     a: Annotated[Path, typer.Argument(help="Results folder of `lgutils replicate`.")],
     b: Annotated[Path, typer.Argument(help="Another one.")],
@@ -126,7 +175,7 @@ def compare(
     print(module.compare(a, b))
 
 
-@app.command()
+@command("lgutils ship pictures")
 def ship(
     parts: Annotated[
         list[str] | None,

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from lgutils.cli.app import app
+from lgutils.cli.app import app, command, panel
 
 teach = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode=None,
-    help="For teachers: hand out assignments, grade them, write feedback and a class report.",
+    rich_markup_mode="rich",
+    help="Hand out assignments, grade them, write feedback and a class report.",
+    epilog="Example: lgutils teach release",
 )
-app.add_typer(teach, name="teach")
+app.add_typer(teach, name="teach", rich_help_panel=panel("teach"))
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="Assignments, e.g. a1_splits; default: all.")
@@ -22,7 +23,7 @@ Folder = Annotated[Path, typer.Option(help="The teacher's folder, in nbgrader's 
 FOLDER = Path("teaching")
 
 
-@teach.command()
+@command("lgutils teach release a1_splits", teach)
 def release(names: Names = None, folder: Folder = FOLDER) -> None:
     """Make the student versions: stubs for solutions, no hidden tests, no outputs."""
     from lgutils.teach.release import release as make
@@ -35,7 +36,7 @@ def release(names: Names = None, folder: Folder = FOLDER) -> None:
     )
 
 
-@teach.command()
+@command("lgutils teach grade a1_splits", teach)
 def grade(
     names: Names = None,
     folder: Folder = FOLDER,
@@ -75,7 +76,7 @@ def grade(
     print(f"Next: lgutils teach feedback --folder {folder}; lgutils teach report --folder {folder}")
 
 
-@teach.command()
+@command("lgutils teach feedback a1_splits", teach)
 def feedback(names: Names = None, folder: Folder = FOLDER) -> None:
     """Write a page for each student: points, what failed and why, comments."""
     from lgutils.teach.feedback import feedback as write
@@ -86,7 +87,7 @@ def feedback(names: Names = None, folder: Folder = FOLDER) -> None:
     )
 
 
-@teach.command()
+@command("lgutils teach report --names", teach)
 def report(
     names: Names = None,
     folder: Folder = FOLDER,

@@ -273,8 +273,6 @@ def _score(cell) -> float | None:
 
 def _always_closed(master: Path) -> tuple[Path, ...]:
     """The master's own folder, all masters, the solutions, and the history that holds them."""
-    found = [master.resolve().parent]
-    if (assignments := masters.folder()) is not None:
-        root = assignments.parent.parent
-        found += [assignments, assignments.parent / "solutions", root / ".git"]
-    return tuple(found)
+    assignments = masters.folder()
+    more = assignments, assignments.parent / "solutions", assignments.parent.parent / ".git"
+    return master.resolve().parent, *more

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from lgutils import home
 from lgutils.errors import UserError
 
 MISSING = 'lgutils teach needs nbgrader: python -m pip install -e ".[teach]".'
@@ -37,29 +38,15 @@ def nbgrader_utils() -> ModuleType:
     return utils
 
 
-def folder() -> Path | None:
-    """The folder of the masters: beside the package in a clone, else under the current folder."""
-    for base in (Path(__file__).resolve().parent.parent.parent, Path.cwd()):
-        if (base / "notebooks" / "assignments").is_dir():
-            return base / "notebooks" / "assignments"
-    return None
+def folder() -> Path:
+    """The folder of the masters, see `home.folder`."""
+    return home.folder() / "notebooks" / "assignments"
 
 
 def masters() -> dict[str, Path]:
-    """The course's assignments by name, in order: `notebooks/assignments/NAME/NAME.ipynb`.
-
-    Raises:
-        UserError: there are none here.
-    """
-    here = folder()
-    found = sorted(here.glob("*/*.ipynb")) if here else []
-    named = {path.stem: path for path in found if path.stem == path.parent.name}
-    if not named:
-        raise UserError(
-            "No assignments were found. Run `lgutils teach` from a clone of the repository, installed "
-            'with python -m pip install -e ".[teach]".'
-        )
-    return named
+    """The course's assignments by name, in order: `notebooks/assignments/NAME/NAME.ipynb`."""
+    found = sorted(folder().glob("*/*.ipynb"))
+    return {path.stem: path for path in found if path.stem == path.parent.name}
 
 
 def load(master: Path | str):

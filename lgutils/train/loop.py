@@ -29,6 +29,7 @@ Epochs = Annotated[
     tuple[Count, ...],
     msgspec.Meta(description="must be a tuple of epochs, counted from 1, such as (5, 10)"),
 ]
+Each = Callable[[int, float], None]  # epoch, accuracy
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, x (B, C, H, W), y (B,) -> loss
 STREAM = 998_244_353  # between the seeds of two ranks' dropout
 SCALARS = ("step", "mu_product")  # of an optimiser's memory; the rest is shaped as the weights
@@ -279,6 +280,7 @@ def fit(
     checkpoint: Path | str | None = None,
     keep: bool = False,
     progress: str | None = None,
+    each: Each | None = None,
 ) -> Fitted:
     """Train a copy of a model; the model given is not touched.
 
@@ -309,6 +311,7 @@ def fit(
         checkpoint: file for resuming, written after every epoch but the last and removed at the end.
         keep: leave it there, for who has yet to write down what was learned.
         progress: title of a progress bar; None for none.
+        each: called with epoch and accuracy after every evaluation, for those who watch.
     Raises:
         Diverged: NaN loss (names the step and the learning rate), or weights that are no numbers at the end.
         UserError: images, labels or a model that do not go together; a checkpoint of something else; a
@@ -340,7 +343,7 @@ def fit(
     if test is not None:
         held = together.share(placed(test[0], where)), together.share(test[1])
     with models.explained(run.model, train[0].shape[1:]):
-        score = _epochs(run, shuffled, held, config, log_at, path, key, progress)
+        score = _epochs(run, shuffled, held, config, log_at, path, key, progress, each)
     _finite_weights(run.model, config)
     if path and together.main and not keep:
         path.unlink(missing_ok=True)
@@ -355,6 +358,7 @@ def fit(
 def _epochs(
     run: _Run, batches: Batches, held: tuple[Tensor, Tensor] | None, config: FitConfig,
     log_at: Collection[int] | None, path: Path | None, key: str, progress: str | None,
+    each: Each | None,
 ) -> Score | None:  # fmt: skip
     """The epochs that are left, evaluated and written down; returns the last score."""
     logged = range(config.log_every, config.epochs, config.log_every) if log_at is None else log_at
@@ -370,6 +374,8 @@ def _epochs(
             score = shared_score(run.model, held, batches.normalize, room, run.together)
             run.curve.append((number, score.accuracy))
             bar.set_postfix(loss=f"{run.losses[-1]:.2f}", accuracy=f"{run.curve[-1][1]:.1%}")
+            if each:
+                each(*run.curve[-1])
         run.seconds += time.perf_counter() - began
         bar.update()
         if path and number < config.epochs and run.together.main:

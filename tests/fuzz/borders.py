@@ -10,8 +10,9 @@ import nbconvert
 import numpy as np
 import pytest
 
-from lgutils import condense, fleet, glyphs, ship, train
+from lgutils import condense, course, fleet, glyphs, ship, train
 from lgutils.data import sources as data_sources
+from lgutils.fleet import jobs
 from lgutils.site import render
 from lgutils.site import sources as site_sources
 from lgutils.teach import grade
@@ -81,6 +82,10 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(condense, "score", _score(condense.score))
     monkeypatch.setattr(fleet, "run", reached)
     monkeypatch.setattr(fleet, "tune", reached)
+    monkeypatch.setattr(
+        jobs, "prepare", reached
+    )  # it keeps what it loads: other tests would see it
+    monkeypatch.setattr(course, "open_lab", reached)
     for part in ship.PARTS:
         monkeypatch.setitem(ship.PARTS, part, lambda: None)
     monkeypatch.setattr(nbclient.NotebookClient, "async_execute", _executed)

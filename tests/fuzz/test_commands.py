@@ -47,7 +47,7 @@ SENSIBLE = {  # by the name of the option or argument
     "shots": ["1", "5", "1,10,20"], "epochs": ["1", "3"], "seed": ["0", "7"], "only": ["02", "01,03", "00"],
     "claims": ["1,2,3,4", "3"], "tasks": ["5", "20"], "backend": ["auto", "serial", "vmap", "ray"],
     "part": ["1/2", "16/16"], "a": ["results", "link results"], "b": ["results"],
-    "parts": ["scores", "picture", "rates"], "repository": ["", "https://github.com/owner/name"],
+    "parts": ["scores", "pictures", "rates"], "repository": ["", "https://github.com/owner/name"],
     "branch": ["main"], "site_branch": ["gh-pages"], "names": ["a1_splits", "a5_judging"],
     "folder": ["teaching"], "student": ["ann", "bob"], "workers": ["1", "2"], "cell_seconds": ["1", "30.5"],
 }  # fmt: skip

@@ -31,6 +31,10 @@ def test_controls_stand_apart_behind_the_papers_claims():
     assert titles == [("The paper's claims", 2), ("Controls", 1)]
 
 
+def test_without_the_papers_claims_the_others_are_no_controls():
+    assert [part.title for part in report.ledger(claims()[:1]).parts] == ["Claims"]
+
+
 def test_claims_of_one_sentence_stand_together_named_by_their_place():
     paper = report.ledger(claims()).parts[0]
     assert {k: [r.name for r in v] for k, v in paper.groups.items()} == {

@@ -398,7 +398,7 @@ def test_both_ranks_get_the_ancestor_that_was_written(told):
 
 @several
 def test_the_card_tells_the_number_of_processes(found):
-    assert found[0]["on"] == "2 x 1 CPU threads"
+    assert found[0]["on"] == "2 x 1 CPU thread"
 
 
 @several

@@ -286,7 +286,8 @@ def device_title(where: torch.device) -> str:
     """A device's name for people, e.g. "2 CPU threads"."""
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
-    return f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads > 1)}"
 
 
 def shipped_path(family: str) -> Path:

@@ -68,10 +68,10 @@ class Ledger:
 
     @property
     def parts(self) -> list[Part]:
-        """The paper's claims and the controls, if there are any of each."""
+        """The paper's claims and the controls, if there are any of each; without the first, just claims."""
         paper = sorted((c for c in self.claims if c.number), key=lambda c: c.number)
         controls = [c for c in self.claims if not c.number]
-        named = [("The paper's claims", paper), ("Controls", controls)]
+        named = [("The paper's claims", paper), ("Controls" if paper else "Claims", controls)]
         return [Part(title, _groups(found)) for title, found in named if found]
 
     def __repr__(self) -> str:

@@ -50,8 +50,8 @@ def hero(results: Path) -> Figure:
     sizes = dict.fromkeys(("axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize",
                            "legend.fontsize"), SIZE)  # fmt: skip
     with plt.rc_context(sizes):
-        figure = plt.figure(figsize=(7.4, 6.2), layout="constrained")
-        images, lines = figure.subfigures(2, 1, height_ratios=(1, 5.2))
+        figure = plt.figure(figsize=(7.4, 5.6), layout="constrained")
+        images, lines = figure.subfigures(2, 1, height_ratios=(1, 4.8))
         _strip(images.subplots())
         axes = lines.subplots(1, 2, sharey=True)
         for axis, (family, arms) in zip(axes, found.items(), strict=True):

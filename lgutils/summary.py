@@ -13,10 +13,10 @@ from lgutils.errors import UserError
 from lgutils.report import Claim
 
 PAPER = {  # number -> what the paper claims of descendants with a learngene
-    1: "They converge faster.",
-    2: "They are less sensitive to hyper-parameters.",
-    3: "They end more accurate.",
-    4: "They need fewer samples.",
+    1: "converge faster",
+    2: "are less sensitive to hyper-parameters",
+    3: "end more accurate",
+    4: "need fewer samples",
 }
 TITLES = {"glyphs": "new characters", "digits": "handwritten digits"}
 
@@ -68,12 +68,12 @@ def four(results: Path) -> str:
 
 def paper(results: Path) -> str:
     """Every measurement of the paper's claims."""
-    return report.ledger(c for c in claims(results) if c.number)._repr_markdown_().strip()
+    return report.ledger(c for c in claims(results) if c.number)._repr_html_()
 
 
 def controls(results: Path) -> str:
     """Every control."""
-    return report.ledger(c for c in claims(results) if not c.number)._repr_markdown_().strip()
+    return report.ledger(c for c in claims(results) if not c.number)._repr_html_()
 
 
 def chapters(results: Path) -> str:
@@ -81,7 +81,7 @@ def chapters(results: Path) -> str:
     from lgutils.site import front
 
     root = results.parent
-    lines = ["| | |", "|---|---|"]
+    lines = ["| its&nbsp;first&nbsp;picture | chapter |", "|---|---|"]
     for path in sorted(root.glob("notebooks/[0-9]*.ipynb")):
         card = front.card(path, root)
         link = f"**[{card.number} · {card.title}]({card.page}.ipynb)**"

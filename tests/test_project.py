@@ -213,3 +213,10 @@ def test_a_page_names_only_commands_that_exist(page):
 def test_a_chapter_named_in_the_readme_exists():
     named = set(re.findall(r"\(notebooks/(\d\w+)\.ipynb\)", (ROOT / "README.md").read_text()))
     assert named == {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+
+
+def test_the_glossary_explains_every_term_once():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("```{glossary}")[1]
+    terms = re.findall(r"^(?!```)\S.*$", text, re.MULTILINE)
+    assert len(terms) > 50
+    assert sorted(set(terms)) == sorted(terms)

@@ -22,7 +22,7 @@ CHIP = (
 CELL = "text-align:left;vertical-align:top;padding:.3em .9em .3em 0"
 INDENT = " " * 4  # of notes and of what is broken, in the plain form
 SOFT = "opacity:.8;font-size:.9em;padding-top:0"
-HEAD = ("value", "95 % interval", "n", "p", "verdict")
+HEAD = ("verdict", "value", "95 % interval", "n", "p")  # the verdict where a phone shows it
 
 
 class Row(NamedTuple):
@@ -87,7 +87,7 @@ class Ledger:
 
 
 def ledger(claims: Iterable[Claim], title: str | None = None) -> Ledger:
-    """Show claims as tables with a column each for value, 95 % interval, n, p (where tested) and verdict.
+    """Show claims as tables with a column each for verdict, value, 95 % interval, n and p (where tested).
 
     Claims of one sentence, as of two families, stand together under it.
     """
@@ -148,7 +148,7 @@ def _row(claim: Claim, name: str) -> Row:
         if unit != "points" and effect.mean == 1:
             value, unit = "1", unit if unit == "times" else unit.removesuffix("s")
     value = "never" if value == "inf" else f"{value} {unit}"
-    texts = value, interval, str(effect.n), p_text(claim.p), claim.verdict
+    texts = claim.verdict, value, interval, str(effect.n), p_text(claim.p)
     return Row(name, dict(zip(HEAD, texts, strict=True)), claim.note)
 
 
@@ -180,17 +180,18 @@ def _safe(text: str) -> str:
 
 
 def _markdown(part: Part) -> str:
-    notes = ["note"] if any(row.note for row in part.rows) else []
-    lines = [[part.title, *part.head, *notes]]
-    lines.append(["---"] * len(lines[0]))
+    """A table a sentence, under it: Markdown has no rows that go across."""
+    lines = [f"**{part.title}**"]
     for heading, rows in part.groups.items():
-        if heading:
-            lines.append([f"**{_safe(heading)}**", *[""] * (len(lines[0]) - 1)])
+        notes = ["note"] if any(row.note for row in rows) else []
+        table = [["", *part.head, *notes], ["---"] * (1 + len(part.head) + len(notes))]
         for row in rows:
             cells = row.cells | {"verdict": marked(row.cells["verdict"])}
             texts = [row.name, *(cells[name] for name in part.head), *[row.note for _ in notes]]
-            lines.append([_safe(text) for text in texts])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            table.append([_safe(text) for text in texts])
+        lines += [f"*{_safe(heading)}*"] if heading else []
+        lines.append("\n".join(f"| {' | '.join(line)} |" for line in table))
+    return "\n\n".join(lines)
 
 
 def _cell(text: str, tag: str = "td", style: str = "white-space:nowrap", more: str = "") -> str:

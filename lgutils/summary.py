@@ -66,14 +66,9 @@ def four(results: Path) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def paper(results: Path) -> str:
-    """Every measurement of the paper's claims."""
-    return report.ledger(c for c in claims(results) if c.number)._repr_html_()
-
-
-def controls(results: Path) -> str:
-    """Every control."""
-    return report.ledger(c for c in claims(results) if not c.number)._repr_html_()
+def measured(results: Path) -> str:
+    """Every measurement of the paper's claims, and every control."""
+    return report.ledger(claims(results))._repr_html_()
 
 
 def chapters(results: Path) -> str:
@@ -92,8 +87,7 @@ def chapters(results: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "four": four,
-    "paper": paper,
-    "controls": controls,
+    "measured": measured,
     "chapters": chapters,
 }
 

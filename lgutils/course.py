@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Coroutine
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -298,7 +299,7 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
 def _html(book, title: str) -> str:
     """A page that needs nothing from the network: figures inside, no script addresses.
 
-    What the tags hide-input and hide-output name is folded.
+    What the tags hide-input and hide-output name is folded. Figures take the form for the screen's width, see `figures.show`.
     """
     from nbconvert import HTMLExporter
 
@@ -306,10 +307,25 @@ def _html(book, title: str) -> str:
         mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", jupyter_widgets_base_url="",
         embed_images=True, raw_template=FOLDING,
     )  # fmt: skip
+    book = deepcopy(book)
+    for cell in book.cells:
+        for output in cell.get("outputs", []):
+            _choose_form(output)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     return re.sub(r'<script[^>]*src=""[^>]*>\s*</script>', "", page)
+
+
+def _choose_form(output) -> None:
+    """Show a figure that has a form for phones as HTML that chooses."""
+    from lgutils.figures.look import markup
+
+    about = output.get("metadata", {}).get("image/png", {})
+    if "narrow" in about:
+        wide = output.data["image/png"]
+        page = markup(wide, about["narrow"], about["alt"], about["width"])
+        output.data, output.metadata = {"text/html": page}, {}
 
 
 def refresh(only: str | None = None) -> None:

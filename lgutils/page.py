@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 import json
 import re
 from collections import Counter
@@ -16,9 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lgutils import files
+from lgutils.figures.look import markup, pngs, width
 from lgutils.report import VERDICTS, Claim, chip, ledger
 
-DPI = 150
 STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --page: #fff; --soft: #5a5a5a; --line: #c8c8c8; }
 @media (prefers-color-scheme: dark) {
@@ -33,8 +32,9 @@ caption, figcaption { text-align: left; color: var(--soft); font-size: .92rem; p
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 td.number { font-variant-numeric: tabular-nums; } td.long { min-width: 15rem; }
-figure { margin: 1.2rem 0; } figure div { background: #fff; border-radius: 6px; padding: .5rem; }
-img { display: block; max-width: 100%; height: auto; margin: auto; }"""
+figure { margin: 1.2rem 0; }
+img { display: block; max-width: 100%; height: auto; margin: auto; }
+@media (prefers-color-scheme: dark) { img { filter: invert(.91) hue-rotate(180deg); } }"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,12 +166,10 @@ def _data(value: object) -> str:
 
 
 def _figure(figure: Figure, alt: str, caption: str) -> str:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    source = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-    width = round(100 * figure.get_figwidth())
+    wide, slim = pngs(figure)
+    texts = [png and base64.b64encode(png).decode() for png in (wide, slim)]
     return (
-        f'<figure><div><img alt="{_text(alt)}" width="{width}" src="{source}"></div>'
+        f"<figure>{markup(*texts, _no_address(alt), width(wide))}"
         f"<figcaption>{_inline(caption)}</figcaption></figure>"
     )
 

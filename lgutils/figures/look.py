@@ -1,6 +1,7 @@
 """One figure style for the course: readable at 100 % on wide and narrow screens, with alternative text."""
 
 import base64
+import html
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,6 +109,19 @@ def show(figure: Figure, alt: str) -> None:
         about["narrow"] = base64.b64encode(slim).decode()
     data = {"image/png": base64.b64encode(wide).decode(), "text/plain": "<Figure>"}
     display(data, metadata={"image/png": about}, raw=True)
+
+
+def markup(wide: str, slim: str | None, alt: str, width: int) -> str:
+    """HTML of a figure that takes the form for the screen's width.
+
+    Args:
+        wide, slim: PNGs in base64; None where there is no form for a phone.
+        width: of the wide one, in the screen's pixels.
+    """
+    png, phone = "data:image/png;base64,", "(max-width: 600px)"
+    source = f'<source media="{phone}" srcset="{png}{slim}">' if slim else ""
+    text = html.escape(alt)
+    return f'<picture>{source}<img alt="{text}" width="{width}" src="{png}{wide}"></picture>'
 
 
 def _kind(figure: Figure) -> str:

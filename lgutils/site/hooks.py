@@ -12,6 +12,8 @@ from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 
+from lgutils.site.look import NARROW
+
 GLOSSARY = "docs/glossary"
 CLOSED = (
     nodes.title, nodes.rubric, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
@@ -23,7 +25,7 @@ UNLINKED = {"cell_output", "sd-card"}  # classes: outputs, and cards, which are 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by sphinx."""
     app.connect("source-read", lower_anchors)
-    app.connect("doctree-read", describe_figures)
+    app.connect("doctree-read", dress_figures, priority=400)  # before images are collected
     app.add_config_value("lgutils_badges", {}, "html", dict)
     app.connect("doctree-resolved", add_badges)
     app.connect("doctree-resolved", name_prompts)
@@ -36,27 +38,46 @@ def lower_anchors(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\.ipynb#[\w-]+", lambda match: match[0].lower(), source[0])
 
 
-def describe_figures(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each figure of a notebook the alternative text that `figures.show` stored beside it."""
+def dress_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each figure of a notebook the text and the looks that `figures.show` stored beside it.
+
+    A figure with a form for phones (NAME-narrow.png beside NAME.png) stands twice, for the style sheet
+    to choose.
+    """
     source = Path(doctree["source"])
-    if source.suffix != ".ipynb":
-        return
-    texts = alternatives(source)
-    for image in doctree.findall(nodes.image):
-        if text := texts.get(PurePosixPath(image["uri"]).stem):
-            image["alt"] = text
+    known = stored(source) if source.suffix == ".ipynb" else {}
+    for image in list(doctree.findall(nodes.image)):
+        if "://" in image["uri"]:
+            continue
+        path = Path(app.env.relfn2path(image["uri"], app.env.docname)[1])
+        about = known.get(path.stem, {})
+        if about:
+            image["alt"] = about.get("alt", image.get("alt", ""))
+            image["classes"] += [about["kind"]] if "kind" in about else []
+            image.attributes |= {"width": f"{about['width']}px"} if "width" in about else {}
+        slim = path.with_stem(path.stem + NARROW)
+        if "narrow" in about:
+            slim.write_bytes(base64.b64decode(about["narrow"]))
+        if slim.is_file():
+            twin = image.deepcopy()
+            twin["uri"] = str(PurePosixPath(image["uri"]).with_name(slim.name))
+            twin.attributes.pop("width", None)
+            twin["classes"].append("narrow")
+            image["classes"].append("wide")
+            image.parent.insert(image.parent.index(image) + 1, twin)
 
 
-def alternatives(notebook: Path) -> dict[str, str]:
-    """SHA-256 of each PNG among the outputs, by which myst-nb names its file -> alternative text."""
+def stored(notebook: Path) -> dict[str, dict]:
+    """SHA-256 of each PNG among the outputs, by which myst-nb names its file -> what is known of it."""
     import nbformat
 
     return {
-        hashlib.sha256(base64.b64decode(output.data["image/png"])).hexdigest(): text
+        hashlib.sha256(base64.b64decode(output.data["image/png"])).hexdigest(): output.metadata.get(
+            "image/png", {}
+        )
         for cell in nbformat.read(notebook, as_version=4).cells
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
-        if (text := output.metadata.get("image/png", {}).get("alt"))
     }
 
 

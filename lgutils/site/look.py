@@ -1,9 +1,14 @@
 """The site's own style sheet, on top of the theme's."""
 
+NARROW = "-narrow"  # ends the name of a figure's form for phones
+
 STYLE = """\
-/* Figures are drawn on white: they keep it in the dark, undimmed, with room around them. */
+/* Figures are drawn on white. In the dark, plots turn round and keep their hues; images keep their colours,
+   undimmed, in a frame. */
 .bd-article img { background: #fff !important; border-radius: 6px; }
-html[data-theme="dark"] .bd-article img { padding: 8px; filter: none !important; }
+html[data-theme="dark"] .bd-article img { border: 6px solid #fff; filter: none !important; }
+html[data-theme="dark"] .bd-article img.plot { border: 0; filter: invert(.91) hue-rotate(180deg) !important; }
+.bd-article img.narrow { display: none; }
 .bd-article figcaption, .bd-article figcaption p { text-align: left; color: var(--pst-color-text-muted) !important; }
 .bd-article pre { font-size: .78rem; } /* lines of 100 characters fit at 1440 pixels */
 /* Wide things scroll inside their box, with a bar that stays and a shadow on the side where more is. */
@@ -33,10 +38,10 @@ dl.py .sig, .bd-article code.literal, .prev-next-title { overflow-wrap: anywhere
 .bd-article td code.literal .pre { white-space: nowrap; }
 .bd-article table.dataframe :is(th, td) { padding: .2rem .7rem; }
 .bd-article .headerlink { position: absolute; } /* takes no line of its own */
-/* Phones: a figure keeps a size at which it can be read, and scrolls in its box. */
+/* Phones: a figure has a form of its own. */
 @media (max-width: 600px) {
-  .bd-article .cell_output, .bd-article figure { overflow-x: auto; }
-  .bd-article .cell_output img, .bd-article figure img { min-width: 600px; max-width: none; }
+  .bd-article img.wide { display: none; }
+  .bd-article img.narrow { display: block; width: 100%; max-width: 430px; margin: auto; }
   .bd-article .headerlink { display: none; }
 }
 /* Links to the glossary are quiet. */

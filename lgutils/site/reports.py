@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from lgutils.errors import UserError
+from lgutils.site.look import NARROW
 
 FIGURE = re.compile(r"^\*\*Figure\.\*\* .*$", re.MULTILINE)
 
@@ -36,11 +37,12 @@ def page(results: Path, folder: Path) -> None:
 
 
 def _figure(folder: Path, number: int, drawn: tuple) -> str:
-    """Save a figure; the MyST directive that shows it."""
-    import matplotlib.pyplot as plt
+    """Save a figure and its form for phones; the MyST directive that shows it."""
+    from lgutils.figures.look import pngs, width
 
     figure, alt, caption = drawn
-    name = f"figure-{number}.png"
-    figure.savefig(folder / name, dpi=100, facecolor="white", metadata={"Software": None})
-    plt.close(figure)
-    return f"```{{figure}} {name}\n:alt: {alt}\n\n{caption}\n```"
+    wide, slim = pngs(figure)
+    (folder / f"figure-{number}.png").write_bytes(wide)
+    (folder / f"figure-{number}{NARROW}.png").write_bytes(slim)
+    options = f":alt: {alt}\n:class: plot\n:width: {width(wide)}px"
+    return f"```{{figure}} figure-{number}.png\n{options}\n\n{caption}\n```"

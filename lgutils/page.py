@@ -34,7 +34,8 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0;
 td.number { font-variant-numeric: tabular-nums; } td.long { min-width: 15rem; }
 figure { margin: 1.2rem 0; }
 img { display: block; max-width: 100%; height: auto; margin: auto; }
-@media (prefers-color-scheme: dark) { img { filter: invert(.91) hue-rotate(180deg); } }"""
+@media (prefers-color-scheme: dark) { img { filter: invert(.91) hue-rotate(180deg)
+  saturate(1.3) brightness(1.15); } }"""
 
 
 @dataclass(frozen=True, eq=False)

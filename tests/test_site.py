@@ -195,7 +195,7 @@ def test_the_site_is_small(site):
 def test_a_report_shows_its_figures_and_its_ledger(soups):
     page = soups["results/glyphs-quick/report.html"]
     claims = json.loads((ROOT / "results/glyphs-quick/claims.json").read_text())["claims"]
-    assert len(page.select("main figure img")) == 6
+    assert len(page.select("main figure img.wide")) == len(page.select("img.narrow")) == 6
     verdicts = re.compile(r"^[✓○✗] (supported|not supported|contradicted)$")
     assert len(page.find_all("td", string=verdicts)) == len(claims)
 
@@ -706,7 +706,9 @@ LOOK = """() => ({
   over: document.documentElement.scrollWidth - innerWidth,
   empty: [...document.images].filter(i => !i.naturalWidth).map(i => i.src),
   small: [...document.querySelectorAll('article .cell_output img, article figure img')].filter(
-    i => i.clientWidth < Math.min(i.naturalWidth, 600)).map(i => i.src),
+    i => i.clientWidth && i.clientWidth < Math.min(i.naturalWidth / 1.5, 320)).map(i => i.src),
+  both: [...document.querySelectorAll('article img.narrow')].filter(
+    i => !i.clientWidth == !i.previousElementSibling.clientWidth).map(i => i.src),
   mute: [...document.querySelectorAll('article img')].filter(i => !i.alt).map(i => i.src),
   cut: [...document.querySelectorAll('article .cell_output .scroll')].filter(
     e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel),
@@ -767,6 +769,11 @@ def test_figures_keep_a_readable_size_on_a_phone(visits):
     assert {page: s["narrow"]["small"] for page, s in visits.items() if s["narrow"]["small"]} == {}
 
 
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_of_a_figure_with_two_forms_one_is_shown(visits, width):
+    assert {page: s[width]["both"] for page, s in visits.items() if s[width]["both"]} == {}
+
+
 def test_formulas_are_set_by_a_local_mathjax(tab, tmp_path):
     source = tmp_path / "source"
     source.mkdir()
@@ -807,12 +814,13 @@ def test_the_menu_opens_on_a_phone(tab, site):
     tab.wait_for_url("**/02_condense.html")
 
 
-def test_figures_stay_on_white_in_the_dark(browser, site):
+def test_in_the_dark_plots_turn_dark_and_images_keep_their_colours(browser, site):
     context = browser.new_context(color_scheme="dark")
     tab = context.new_page()
     tab.goto((site / "notebooks/00_paradigm.html").as_uri())
-    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).filter]"
-    page, _ = tab.eval_on_selector("body", style)
+    page = tab.eval_on_selector("body", "e => getComputedStyle(e).backgroundColor")
     assert max(map(int, re.findall(r"\d+", page)[:3])) < 80
-    assert tab.eval_on_selector("article img", style) == ["rgb(255, 255, 255)", "none"]
+    style = "e => getComputedStyle(e).filter"
+    assert "invert" in tab.eval_on_selector("article img.plot", style)
+    assert tab.eval_on_selector("article img.picture", style) == "none"
     context.close()

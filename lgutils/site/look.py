@@ -7,7 +7,7 @@ STYLE = """\
    undimmed, in a frame. */
 .bd-article img { background: #fff !important; border-radius: 6px; }
 html[data-theme="dark"] .bd-article img { border: 6px solid #fff; filter: none !important; }
-html[data-theme="dark"] .bd-article img.plot { border: 0; filter: invert(.91) hue-rotate(180deg) !important; }
+html[data-theme="dark"] .bd-article img.plot { border: 0; filter: invert(.91) hue-rotate(180deg) saturate(1.3) brightness(1.15) !important; }
 .bd-article img.narrow { display: none; }
 .bd-article figcaption, .bd-article figcaption p { text-align: left; color: var(--pst-color-text-muted) !important; }
 .bd-article pre { font-size: .78rem; } /* lines of 100 characters fit at 1440 pixels */

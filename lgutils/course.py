@@ -299,7 +299,8 @@ def _execute(path, book, folder: Path, scale: str, expected: float, count: int, 
 def _html(book, title: str) -> str:
     """A page that needs nothing from the network: figures inside, no script addresses.
 
-    What the tags hide-input and hide-output name is folded. Figures take the form for the screen's width, see `figures.show`.
+    What the tags hide-input and hide-output name is folded. Figures take the form for the screen's width,
+    see `figures.show`.
     """
     from nbconvert import HTMLExporter
 

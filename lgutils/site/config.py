@@ -73,6 +73,7 @@ def _pages() -> dict[str, Any]:
     return {
         "html_theme": "sphinx_book_theme",
         "html_theme_options": theme,
+        "html_scaled_image_link": False,
         "html_static_path": ["_static"],
         "html_css_files": ["site.css"],
         "html_context": {"default_mode": "auto"},

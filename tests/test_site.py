@@ -378,6 +378,10 @@ def test_without_a_browser_the_cheat_sheet_has_no_pdf_and_no_link_to_one(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.html"]
 
 
+def test_the_cheat_sheet_is_printed_on_one_page(browser, site):
+    assert sheet.pages(site / "docs/cheatsheet.pdf") == 1
+
+
 def test_a_browser_prints_the_cheat_sheet_and_the_page_links_to_it(browser, tmp_path):
     (tmp_path / "sheet.html").write_text(SHEET)
     assert sheet.finish(tmp_path / "sheet.html")
@@ -492,6 +496,14 @@ def test_a_report_with_other_figures_than_its_rows_give_is_refused(tmp_path):
     (folder / "report.md").write_text(text.replace("**Figure.**", "Figure.", 1))
     with pytest.raises(UserError, match="other figures"):
         reports.page(folder, tmp_path / "out")
+
+
+def test_a_row_with_one_filled_cell_is_a_heading_across_the_table(soups):
+    table = soups["docs/results.html"].find(id="the-papers-claims").select_one("table")
+    columns = len(table.select("thead th"))
+    headings = [row.select("td") for row in table.select("tbody tr") if len(row.select("td")) == 1]
+    assert len(headings) > 3
+    assert {cell["colspan"] for (cell,) in headings} == {str(columns)}
 
 
 # --- the folder -----------------------------------------------------------------------------------

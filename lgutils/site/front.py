@@ -89,7 +89,7 @@ def page(folder: Path, readme: Path) -> str:
     cards = [card(path, folder) for path in sorted(folder.glob("notebooks/*.ipynb"))]
     picture = IMAGE.search(readme.read_text(encoding="utf-8")) if readme.is_file() else None
     return PAGE.format(
-        hero=picture[0] if picture else "",
+        hero=f":::{{div}} hero\n{picture[0]}\n:::" if picture else "",
         first=Path(cards[0].page).name,
         number=cards[0].number,
         paths=_grid("1 1 3 3", [_path(*p) for p in PATHS if list(folder.glob(f"{p[1]}.*"))]),

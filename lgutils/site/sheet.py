@@ -13,8 +13,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SECONDS = 60  # for the browser
 PRINT = """\
 <style>@media print {
-@page { size: A4; margin: 9mm 11mm; }
-html { font-size: 10.5px !important; }
+@page { size: A4; margin: 9mm 12mm; }
+html { font-size: 11px !important; }
+#jb-print-toc, .badge-line { display: none !important; }
+#jb-print-docs-body h1 { font-size: 1.8rem; margin: 0 !important; }
+.bd-article h2 { font-size: 1.35rem; margin: .7rem 0 .2rem; }
+.bd-article :is(p, li, ul, ol, table) { margin-top: 0; margin-bottom: .25rem; }
+.bd-article :is(th, td) { padding: .1rem .5rem !important; }
+.bd-article section, .bd-article { break-inside: avoid; padding: 0 !important; margin: 0 !important; }
 }</style>"""
 LINK = '<p class="badge-line"><a class="badge-link" href="{name}">One page to print (PDF)</a></p>'
 
@@ -32,7 +38,8 @@ def finish(page: Path) -> bool:
     pdf = page.with_suffix(".pdf")
     if not _print(page, pdf):
         return False
-    files.write_text(page, text.replace("</h1>", "</h1>\n" + LINK.format(name=pdf.name), 1))
+    before, end, after = text.rpartition("</h1>")  # the theme has another title for printing
+    files.write_text(page, f"{before}{end}\n{LINK.format(name=pdf.name)}{after}")
     return True
 
 

@@ -1,21 +1,22 @@
-"""Looking instead of reading: a learngene's budget and a few-shot task, to play with.
+"""Looking instead of reading: a learngene's budget, a few-shot task and one's own sketches, to play with.
 
-Where a browser is attached there are sliders, elsewhere a figure with alternative text.
+In Jupyter there are sliders and a canvas, elsewhere a figure with alternative text.
 """
 
 import base64
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lgutils import blocks, figures, inherit, learngene, train
-from lgutils.ancestry import Ancestor
+from lgutils import ancestry, blocks, figures, fleet, inherit, learngene, ship, sketch, train
+from lgutils.ancestry import Ancestor, AncestryConfig
 from lgutils.condense.criteria import Scores
 from lgutils.data import Episode, ImageSet, Task
 from lgutils.errors import UserError
@@ -39,7 +40,7 @@ def budget(
 ) -> None:
     """Show what a learngene of some blocks is: which layers, how they score, how much is inherited.
 
-    With a browser: a slider over the budget. Without: the smallest, middle and largest side by side.
+    In Jupyter: a slider over the budget. Elsewhere: the smallest, middle and largest side by side.
 
     Args:
         scores: what the blocks are chosen by, see `learngene.condense_to`.
@@ -155,7 +156,7 @@ def tasks(
 ) -> None:
     """Browse few-shot tasks: images to learn from, test images, and a trained descendant's answers.
 
-    With a browser: sliders over descendants, tasks and shots. Without: the first task with the most
+    In Jupyter: sliders over descendants, tasks and shots. Elsewhere: the first task with the most
     shots, once for each learngene. A descendant is trained (about a second) when it is first shown.
 
     Args:
@@ -221,6 +222,64 @@ def draw_task(name: str, seed: int, episode: Episode, predicted) -> Drawn:
         for c in range(len(episode.classes))
     )
     return figure, f"Images of a {len(episode.classes)}-way task with answers. {title}; {most}."
+
+
+def draw(
+    genes: Mapping[str, Learngene] | None = None,
+    *,
+    shape: Mapping[str, Any] | None = None,
+    fit: FitConfig | Mapping[str, FitConfig] = FEW_SHOT,
+) -> None:
+    """Sketch five characters, let descendants learn them, and see what they take the next sketch for.
+
+    In Jupyter: a canvas, if `ipycanvas` is installed. Elsewhere: the shipped sketches, which were made up by a
+    program (see `sketch`), with what each descendant takes those for that it did not learn from. It is a
+    demonstration: one choice of characters and one seed are no evidence for any method.
+
+    Args:
+        genes: what the descendants inherit, by name; None for the shipped CNN's learngene beside
+            scratch, in the main descendant's shape and at their tuned learning rates.
+        shape: the descendants' arguments for timm; None for the ancestor's shape.
+        fit: how to train, for all or by name.
+    Raises:
+        UserError: a learngene that does not fit.
+    """
+    if genes is None:
+        genes, shape, fit = _quick("cnn")
+    fits = fit if isinstance(fit, Mapping) else dict.fromkeys(genes, fit)
+    teach = partial(sketch.teach, genes=genes, fits=fits, shape=shape or {})
+    if live() and find_spec("ipycanvas"):
+        from IPython.display import display
+
+        from lgutils.sketchpad import Sketchpad
+
+        display(Sketchpad(teach, _img).view)
+    else:
+        learned, guessed = sketch.shipped()
+        figures.show(*draw_sketches(teach(learned), learned, guessed))
+
+
+def _quick(family: str) -> tuple[dict[str, Learngene], dict, dict[str, FitConfig]]:
+    """Learngene and scratch of the shipped ancestor, the main descendant's shape, and their tuned fits."""
+    ancestor = ancestry.accumulate(AncestryConfig.preset(family, "quick"), progress=False)
+    scores, _ = learngene.shipped_scores(family)
+    gene = learngene.condense_to(ancestor, scores, ship.BUDGET)
+    genes = {"learngene": gene, "scratch": inherit.scratch(ancestor, gene)}
+    fits = {name: fleet.tuned_fit(family, name) for name in genes}
+    return genes, ship.descendants(family)["main"], fits
+
+
+def draw_sketches(pupils: sketch.Pupils, learned: sketch.Book, guessed: sketch.Book) -> Drawn:
+    """The figure of `draw` for two books of the same characters, and its alternative text."""
+    seen, new = sketch.images(learned), sketch.images(guessed, seed=1)
+    answers = pupils.guess(new[0])
+    said = ", ".join(
+        f"{name} {int((classes == new[1].numpy()).sum())} of {len(classes)} right"
+        for name, classes in answers.items()
+    )
+    title = f"Sketches made up by a program: {said}"
+    figure = figures.sketches(seen, new, answers, list(learned), title)
+    return figure, f"Sketches of {', '.join(learned)} with the answers under them. {title}."
 
 
 def _browse(controls: Mapping[str, tuple[list, Any]], draw: Callable[..., Drawn]) -> None:

@@ -29,6 +29,7 @@ IMAGES_PER_CLASS = 600
 _MASK = 48  # pixels a side of a glyph mask; the glyph's longer side takes 36 of them
 _GRID = 5  # knots a side of the background texture and of the warp
 _STROKES = 3
+_NUMBERS = 7 + 2 * _GRID**2 + 5 * _STROKES + 6 + 3 * _GRID**2 + 3 * SIZE**2  # uniform, for an image
 
 
 def class_names() -> tuple[str, ...]:
@@ -159,8 +160,20 @@ def render(per_class: int = IMAGES_PER_CLASS, seed: int = 0) -> Iterator[np.ndar
     Yields:
         (per_class, 3, 32, 32) uint8, for the 100 classes in label order.
     """
-    numbers = 7 + 2 * _GRID**2 + 5 * _STROKES + 6 + 3 * _GRID**2 + 3 * SIZE**2
     for label, character in enumerate(CHARACTERS):
         masks = np.stack([glyph_mask(face, character) for face in FACES]) / 255.0
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, label])))
-        yield _draw(masks, random.random((per_class, numbers)))
+        yield _draw(masks, random.random((per_class, _NUMBERS)))
+
+
+def around(mask: np.ndarray, seed: int) -> np.ndarray:
+    """Draw one image of this world around a character of one's own.
+
+    Args:
+        mask: (48, 48) uint8 like `glyph_mask`'s, its longer side 36 pixels.
+        seed: of colours, warp, clutter and noise.
+    Returns:
+        (3, 32, 32) uint8.
+    """
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    return _draw(mask[None] / 255.0, random.random((1, _NUMBERS)))[0]

@@ -6,8 +6,8 @@ accuracy along steps, shots or settings, `comparisons` methods side by side, `li
 """
 
 from lgutils.figures.arms import looks
-from lgutils.figures.comparisons import accuracies, components, forest, ranking, verdicts
-from lgutils.figures.explore import budgets, task
+from lgutils.figures.comparisons import accuracies, components, forest, pairs, ranking, verdicts
+from lgutils.figures.explore import budgets, sketches, task
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
 from lgutils.figures.look import pngs, show, style
 from lgutils.figures.models import heat, learning_curves, mistakes, mosaic, network
@@ -28,10 +28,12 @@ __all__ = [
     "mistakes",
     "mosaic",
     "network",
+    "pairs",
     "pngs",
     "ranking",
     "shots",
     "show",
+    "sketches",
     "style",
     "survival",
     "task",

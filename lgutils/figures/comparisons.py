@@ -76,6 +76,28 @@ def accuracies(
 
 
 @responsive
+def pairs(groups: Mapping[str, Mapping[str, np.ndarray]], *, chance: float) -> Figure:
+    """Two arms on the same tasks: their accuracies in %, and a line a task from one to the other.
+
+    Args:
+        groups: panel -> two arms -> accuracies (tasks,) in [0, 1].
+        chance: accuracy of a guess, in [0, 1].
+    """
+    need(groups, "group")
+    with closing(panels(groups)) as (figure, axes):
+        for group, arms in groups.items():
+            axis, values = axes[group], 100 * np.array(list(arms.values()))
+            axis.plot([0, 1], values, color="0.75", lw=1)
+            for x, (look, points) in enumerate(zip(looks(arms).values(), values, strict=True)):
+                axis.plot(np.full(len(points), x), points, ms=7, **look | {"ls": "none"})
+            axis.axhline(100 * chance, color="grey", ls=":", label=f"chance, {100 * chance:g} %")
+            axis.set(xticks=[0, 1], xticklabels=list(arms), xlim=(-0.3, 1.3), ylim=(0, 100))
+        ylabel(axes.values(), "accuracy after the last step (%)")
+        legend(figure, axes.values())
+    return figure
+
+
+@responsive
 def forest(
     groups: Mapping[str, Mapping[str, Interval]], label: str, better: str = "learngene better"
 ) -> Figure:

@@ -152,3 +152,50 @@ def _answer(axis: Axes, image: Tensor, x: float, y: float, truth: int, guess: in
     if wrong:
         frame = plt.Rectangle((x, y), 0.9, 0.9, fill=False, edgecolor=WRONG, linewidth=3)
         axis.add_patch(frame)
+
+
+@responsive
+def sketches(
+    learned: tuple[Tensor, Tensor],
+    guessed: tuple[Tensor, Tensor],
+    answers: Mapping[str, Sequence[int]],
+    names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Sketches that descendants learned from, and what each takes the others for, one row a character.
+
+    Args:
+        learned, guessed: images (N, 3, H, W) uint8 and labels (N,) from 0.
+        answers: descendant -> classes that it names for the guessed ones; its first letter stands there.
+        names: of the characters; in the answers they are A, B and so on.
+    """
+    left, right = (2, 3) if narrow() else SHOWN
+    top, gap, start, each = (2.2, 0.3, 1.5, 1.65) if narrow() else (1.3, 0.5, 1.9, 1.5)
+    second = start + left + gap
+    size = second + right, top + each * len(names)
+    figure, axis = album(*size, 7)
+    for c, name in enumerate(names):
+        y = top + each * c
+        axis.text(0.1, y + 0.45, f"{chr(65 + c)}\n{name}", fontsize=10, va="center")
+        for k, row in enumerate(_of(learned[1], c)[:left]):
+            paste(axis, learned[0][row], start + k, y)
+        for k, row in enumerate(_of(guessed[1], c)[:right]):
+            paste(axis, guessed[0][row], second + k, y)
+            for line, (arm, classes) in enumerate(answers.items()):
+                _guess(axis, second + k + 0.45, y + 0.92, line, arm, int(classes[row]), c)
+    keys = ", ".join(f"{arm[0].upper()}: {arm}" for arm in answers)
+    axis.text(start, top - 0.12, "learned from", fontsize=10)
+    axis.text(second, top - 0.12, f"guessed{chr(10) if narrow() else ' '}({keys})", fontsize=10)
+    axis.text(size[0] / 2, 0.1, wrapped(title, 40 if narrow() else 72), fontsize=11.5,
+              ha="center", va="top")  # fmt: skip
+    axis.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    return figure
+
+
+def _guess(axis: Axes, x: float, y: float, line: int, arm: str, guess: int, truth: int) -> None:
+    """One descendant's answer, on its line under a sketch."""
+    right = guess == truth
+    text = f"{arm[0].upper()}: {chr(65 + guess)} {'✓' if right else '✗'}"
+    axis.annotate(text, (x, y), (0, -2 - 12 * line), textcoords="offset points", ha="center", va="top",
+                  fontsize=8.5 if narrow() else 9.5, color="0.2" if right else WRONG,
+                  weight="normal" if right else "bold")  # fmt: skip

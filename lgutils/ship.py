@@ -151,7 +151,7 @@ def descendants(family: str) -> dict[str, dict]:
 
 
 def sweep_jobs(tasks: int = 20) -> list[fleet.Job]:
-    """The jobs behind chapter 03: all methods on the main descendant, other depths, and digits."""
+    """The jobs behind chapters 03 and 04: all methods on the main descendant, other depths, and digits."""
     jobs = []
     for family, base in base_jobs().items():
         shapes = descendants(family)
@@ -169,7 +169,7 @@ def sweep_jobs(tasks: int = 20) -> list[fleet.Job]:
 
 
 def sweep() -> None:
-    """Train the descendants behind chapter 03 (640 of them) and keep a line of each."""
+    """Train the descendants behind chapters 03 and 04 (640 of them) and keep a line of each."""
     rows = fleet.run(sweep_jobs(), progress="descendants")
     path = results_folder() / "inherit-quick.csv"
     files.write_text(path, fleet.table(rows).to_csv(index=False))
@@ -190,7 +190,7 @@ def fashion_jobs(tasks: int = 20) -> list[fleet.Job]:
 
 
 def fashion() -> None:
-    """Train the descendants behind chapter 03's last section; needs the Fashion-MNIST files."""
+    """Train the descendants behind chapter 04's clothes; needs the Fashion-MNIST files."""
     rows = fleet.run(fashion_jobs(), progress="fashion")
     path = results_folder() / "fashion-quick.csv"
     files.write_text(path, fleet.table(rows).to_csv(index=False))

@@ -21,6 +21,7 @@ CHIP = (
 )
 CELL = "text-align:left;vertical-align:top;padding:.3em .9em .3em 0"
 INDENT = " " * 4  # of notes and of what is broken, in the plain form
+ACROSS = "position:sticky;left:0;width:fit-content;max-width:min(100%,85vw)"
 SOFT = "opacity:.8;font-size:.9em;padding-top:0"
 HEAD = ("verdict", "value", "95 % interval", "n", "p")  # the verdict where a phone shows it
 
@@ -198,6 +199,11 @@ def _cell(text: str, tag: str = "td", style: str = "white-space:nowrap", more: s
     return f'<{tag}{more} style="{CELL};{style}">{text}</{tag}>'
 
 
+def _across(text: str) -> str:
+    """Text for a cell that goes across the table: no wider than a phone, and there while the rest scrolls."""
+    return f'<div style="{ACROSS}">{html.escape(text)}</div>'
+
+
 def _html(part: Part) -> str:
     """A table in a box that scrolls where the screen is narrow; notes stand under their rows."""
     across = f' colspan="{len(part.head) + 1}"'
@@ -207,14 +213,14 @@ def _html(part: Part) -> str:
     for heading, rows in part.groups.items():
         if heading:
             about = f'{across} scope="rowgroup"'
-            lines.append(_cell(html.escape(heading), "th", "padding-top:1.2em", about))
+            lines.append(_cell(_across(heading), "th", "padding-top:1.2em", about))
         for row in rows:
             name = _cell(html.escape(row.name), "th", "font-weight:400", ' scope="row"')
             cells = {key: html.escape(text) for key, text in row.cells.items()}
             cells["verdict"] = chip(row.cells["verdict"])
             lines.append(name + "".join(_cell(cells[key]) for key in part.head))
             if row.note:
-                lines.append(_cell(html.escape(row.note), "td", SOFT, across))
+                lines.append(_cell(_across(row.note), "td", SOFT, across))
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{part.title}"'

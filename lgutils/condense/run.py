@@ -203,7 +203,7 @@ class Condenser:
     """One condensing run, a meta-iteration at a time.
 
     Args:
-        ancestor: the ancestry model; not modified.
+        ancestor: the ancestry model; not modified. Its weights' type is that of the whole run.
         training, meta: images (uint8) and labels of the open-world classes. "clean" draws meta
             batches and J's batches from `meta`; "paper" ignores it.
         config: how.
@@ -219,11 +219,12 @@ class Condenser:
         self.config, self.where = config, where
         self.clean = config.protocol == "clean"
         self.normalize = ancestor.card.normalize
+        self.dtype = next(ancestor.model.parameters()).dtype
         self.training = tuple(t.to(where) for t in training)
         self.meta = tuple(t.to(where) for t in meta)
         shape = tuple(training[0].shape[1:])
         models.check_input(ancestor.model, shape)
-        self.descendant = norm.cheapened(self._new_descendant()).to(where).train()
+        self.descendant = norm.cheapened(self._new_descendant()).to(where, self.dtype).train()
         models.check_input(self.descendant, shape)
         source = ancestor.model if where.type == "cpu" else models.copied(ancestor.model).to(where)
         taps = config.taps or blocks.block_names(source)
@@ -237,7 +238,7 @@ class Condenser:
             torch.manual_seed(config.seed + 1)
             self.weights = PairWeights(
                 self.matching.pairs, self.matching.widths, kind=config.weight, guard=self.clean
-            ).to(where)
+            ).to(where, self.dtype)
         self.adam = torch.optim.Adam(
             self.weights.parameters(), config.meta_lr, weight_decay=config.meta_weight_decay
         )
@@ -264,7 +265,7 @@ class Condenser:
         drawn = images[0][rows]
         if augment:
             drawn = self._augmented(drawn, generator)
-        x = self.normalize(drawn)
+        x = self.normalize(drawn).to(self.dtype)
         return x.contiguous(memory_format=train.layout_on(self.where)), images[1][rows]
 
     def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,11 +2,13 @@
 
 `look` sets it and shows a figure with alternative text, `arms` gives every arm its colour, `models` draws images and networks, `sweeps`
 accuracy along steps, shots or settings, `comparisons` methods side by side, `lifelong` what task after task did,
-`explore` what a budget buys and what a descendant says about a task.
+`condensing` lambda and its two levels, `explore` what a budget buys and what a descendant says about a
+task.
 """
 
 from lgutils.figures.arms import looks
 from lgutils.figures.comparisons import accuracies, components, forest, pairs, ranking, verdicts
+from lgutils.figures.condensing import Moving, levels, moments, moving
 from lgutils.figures.explore import budgets, sketches, task
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
 from lgutils.figures.look import pngs, show, style
@@ -14,6 +16,7 @@ from lgutils.figures.models import heat, learning_curves, mistakes, mosaic, netw
 from lgutils.figures.sweeps import curves, grid, shots, survival, traces
 
 __all__ = [
+    "Moving",
     "accuracies",
     "accuracy_matrices",
     "budgets",
@@ -24,9 +27,12 @@ __all__ = [
     "grid",
     "heat",
     "learning_curves",
+    "levels",
     "looks",
     "mistakes",
+    "moments",
     "mosaic",
+    "moving",
     "network",
     "pairs",
     "pngs",

@@ -572,6 +572,18 @@ def test_condense_reports_what_it_compared():
     assert all(torch.equal(t, before[k]) for k, t in ancestor.model.state_dict().items())
 
 
+def test_condensing_runs_in_the_precision_of_the_ancestors_weights():
+    double = fake_ancestor()
+    double.model.double()
+    config = replace(TINY, iterations=1)
+    single, found = (
+        lc.condense(a, open_world(), config, progress=False, device_name="cpu")
+        for a in (fake_ancestor(), double)
+    )
+    assert found.trace.dtype == found.losses.dtype == torch.float64
+    torch.testing.assert_close(found.trace.float(), single.trace, rtol=1e-5, atol=0)
+
+
 def planted_lambda(planted: int, seed: int) -> np.ndarray:
     """Lambda of three layers of equal shape: one knows the class of each image, two are noise."""
     images, labels = open_world(300)

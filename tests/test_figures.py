@@ -1,5 +1,7 @@
 """Figures hold what they say: units, intervals, one scale, the best cell, and nothing stays open."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -270,3 +272,42 @@ def test_bad_input_is_named_and_leaves_no_open_figure(call, match):
 def test_a_shown_figure_is_closed(capsys):
     figures.show(figures.components({"CNN": {"task": 0.05}}, "Spread"), "bars")
     assert not plt.get_fignums()
+
+
+# --- condensing -----------------------------------------------------------------------------------
+
+PAIRS = ((0, 0), (1, 0), (0, 1), (1, 1))
+TRACE = np.array([[1, 1, 1, 1], [1.1, 0.9, 1, 1], [1.2, 0.9, 1.1, 0.8]])
+
+
+def test_moments_show_lambda_at_the_iterations_asked_for():
+    figure = draw(figures.moments(TRACE, PAIRS, (0, 2), "λ"))
+    first, last = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["iteration 1", "iteration 3"]
+    assert {text.get_text() for text in first.texts} == {"1.00"}
+    assert [text.get_text() for text in last.texts] == ["1.20", "1.10", "0.90", "0.80"]
+
+
+def test_a_moving_picture_ends_at_the_last_lambda_on_the_scale_of_the_largest_move():
+    markup = figures.moving(TRACE, PAIRS, "λ & more")._repr_html_()
+    ends = re.findall(r"@keyframes lgm\d+{.*?100%{transform:scaleY\(([-.\d]+)\)}}", markup)
+    assert [float(end) for end in ends] == [1, -0.5, 0.5, -1]
+    assert markup.count('class="lgm"') == len(PAIRS) + 1  # and the bar of time
+
+
+def test_a_moving_picture_needs_no_script_and_says_what_it_shows():
+    picture = figures.moving(TRACE, PAIRS, "λ & more")
+    assert repr(picture) == "λ & more"
+    assert 'role="img" aria-label="λ &amp; more"' in picture._repr_html_()
+    assert not re.search(r"<script|https?:| on\w+=", picture._repr_html_())
+
+
+@pytest.mark.parametrize(("trace", "pairs"), [(TRACE[:1], PAIRS), (TRACE, PAIRS[:3])])
+def test_a_trace_that_cannot_move_is_refused(trace, pairs):
+    with pytest.raises(UserError, match="two iterations or more"):
+        figures.moving(trace, pairs, "")
+
+
+def test_the_levels_name_the_steps_of_a_rollout():
+    texts = [text.get_text() for text in draw(figures.levels(5)).axes[0].texts]
+    assert any(text.startswith("5 steps of") for text in texts)

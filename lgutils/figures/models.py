@@ -111,7 +111,7 @@ def heat(
                     xticklabels=columns, yticklabels=rows, annot_kws={"size": 9 if narrow() else 10})  # fmt: skip
         axis.set_title(name)
         axis.set_xlabel(across)
-        axis.tick_params(axis="x", rotation=45 if max(map(len, columns)) > 2 else 0)
+        axis.tick_params(axis="x", rotation=45 if max(map(len, columns)) > 5 else 0)
         axis.tick_params(axis="y", rotation=0)
     axes[0].set_ylabel("ancestor layer")
     return figure

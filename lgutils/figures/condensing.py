@@ -197,8 +197,8 @@ STYLE = (
 def _frames(what: str, values: np.ndarray) -> str:
     """Key frames of one value an iteration; the last one stays for an eighth of the time."""
     at = np.linspace(0, 87.5, len(values))
-    return "".join(f"{p:.4g}%{{transform:{what}({v:.3g})}}" for p, v in zip(at, values)) + (
-        f"100%{{transform:{what}({values[-1]:.3g})}}"
+    return "".join(f"{p:.4g}%{{transform:{what}({v:.3f})}}" for p, v in zip(at, values)) + (
+        f"100%{{transform:{what}({values[-1]:.3f})}}"
     )
 
 

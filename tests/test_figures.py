@@ -311,3 +311,12 @@ def test_a_trace_that_cannot_move_is_refused(trace, pairs):
 def test_the_levels_name_the_steps_of_a_rollout():
     texts = [text.get_text() for text in draw(figures.levels(5)).axes[0].texts]
     assert any(text.startswith("5 steps of") for text in texts)
+
+
+def test_the_plane_holds_every_path_teacher_and_the_goal():
+    paths = {"λ = 1": [[0, 1], [0.5, 0.5]], "λ = 2": [[0, 1], [0.8, 0.3]]}
+    figure = draw(figures.plane(paths, {"a₁": (1, 0)}, (0.8, 0.2)))
+    axis = figure.axes[0]
+    assert [line.get_xydata().tolist() for line in axis.lines[:2]] == list(paths.values())
+    assert {text.get_text() for text in axis.texts} == {"a₁", "b"}
+    assert names_of(figure) == list(paths)

@@ -8,7 +8,7 @@ task.
 
 from lgutils.figures.arms import looks
 from lgutils.figures.comparisons import accuracies, components, forest, pairs, ranking, verdicts
-from lgutils.figures.condensing import Moving, levels, moments, moving
+from lgutils.figures.condensing import Moving, levels, moments, moving, plane
 from lgutils.figures.explore import budgets, sketches, task
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
 from lgutils.figures.look import pngs, show, style

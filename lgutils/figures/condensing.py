@@ -1,7 +1,7 @@
 """Pictures of condensing: its two levels, and lambda as it moves."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgutils.errors import UserError
-from lgutils.figures.look import NARROW, narrow, need, responsive, tiles
+from lgutils.figures.look import NARROW, legend, narrow, need, responsive, tiles
 
 CELL, GAP, LEFT, TOP = 46, 6, 34, 30  # of the moving picture, in its own units
 SECONDS = 9  # of one showing; the last eighth stands still
@@ -82,6 +82,31 @@ def _arrow(axis: Axes, start: tuple, end: tuple, *, bent: bool = False, ls: str 
     if bent:
         style["connectionstyle"] = "angle,angleA=90,angleB=0,rad=6"
     axis.annotate("", end, start, arrowprops=style)
+
+
+@responsive
+def plane(
+    paths: Mapping[str, np.ndarray], teachers: Mapping[str, Sequence[float]], goal: Sequence[float]
+) -> Figure:
+    """The toy of a rollout: how a point in the plane walks towards teachers, and how near to the goal b it gets.
+
+    Args:
+        paths: name -> (steps + 1, 2) points; two at most.
+        teachers: name -> point.
+        goal: b; rings around it are lines of equal J.
+    """
+    figure, axis = plt.subplots(figsize=(NARROW, 2.6) if narrow() else (5.6, 3.4))
+    for radius in np.arange(0.4, 2.5, 0.4):
+        axis.add_patch(plt.Circle(goal, radius, fill=False, color="0.85"))
+    for (name, points), look in zip(paths.items(), ("-o", "--s"), strict=False):
+        axis.plot(*np.asarray(points).T, look, color="0.25", ms=5, mfc="white", label=name)
+    for name, point in {**teachers, "b": goal}.items():
+        axis.plot(*point, "*" if name == "b" else "^", color="black", ms=10)
+        axis.annotate(name, point, (8, 4), textcoords="offset points")
+    axis.set(xlabel="θ, first coordinate", ylabel="θ, second coordinate", aspect="equal",
+             xlim=(-1.3, 1.5), ylim=(-0.3, 1.3))  # fmt: skip
+    legend(figure, [axis])
+    return figure
 
 
 @responsive

@@ -35,6 +35,7 @@ __all__ = [
     "moving",
     "network",
     "pairs",
+    "plane",
     "pngs",
     "ranking",
     "shots",

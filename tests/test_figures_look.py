@@ -218,17 +218,6 @@ def test_origins_of_a_descendant_name_the_ancestors_layers(tiny_cnn):
     assert set(heir.origins) <= {layer.name for layer in blocks.layers(heir.model)}
 
 
-def test_each_answer_of_a_task_stands_beside_the_truth_and_wrong_ones_are_framed():
-    labels = torch.tensor([0, 0, 1, 1])
-    figure = figures.task((images(), labels), (images(), labels), torch.tensor([0, 1, 1, 1]), "T")
-    (axis,) = figure.axes
-    said = [a.get_text() for a in axis.texts if "→" in a.get_text()]
-    assert [text for text in said if "truth" not in text] == [
-        "A → A ✓", "A → B ✗", "B → B ✓", "B → B ✓",
-    ]  # fmt: skip
-    assert len([p for p in axis.patches if isinstance(p, Rectangle)]) == 1
-
-
 def test_mistakes_tell_what_is_seen_and_what_it_was_taken_for():
     (axis,) = figures.mistakes(images(2), ["O", "l"], ["0", "1"]).axes
     assert [t.get_text() for t in axis.texts] == ["is O", "taken for 0", "is l", "taken for 1"]

@@ -134,8 +134,7 @@ def task(
             _answer(axis, test[0][row], second + k, y, c, int(predicted[row]))
     axis.text(start, top - 0.12, "learned from", fontsize=10.5)
     axis.text(second, top - 0.12, "tested on: truth → answer", fontsize=10.5)
-    axis.text((second + right) / 2, 0.1, wrapped(title, 40 if narrow() else 72), fontsize=11.5,
-              ha="center", va="top")  # fmt: skip
+    figure.suptitle(wrapped(title, 40 if narrow() else 72), y=0.985, fontsize=11.5)
     axis.set(xlim=(0, second + right), ylim=(top + 1.36 * ways, 0))
     return figure
 

@@ -189,9 +189,9 @@ After {tried.steps} steps the descendant with the learngene names {gene} of {len
 rightly, the one from scratch {scratch}.
 
 One task is an anecdote. Over the {known.n} stored tasks of this kind the learngene is
-ahead by {100 * known.mean:.0f} points on average (95 % interval {low} to {high}). Would other layers do as
-well? Does scratch catch up with more steps? The course asks: lgutils start FOLDER,
-or lgutils course. The paper's four claims: lgutils replicate."""
+ahead by {100 * known.mean:.0f} points on average (95 % interval {low} to {high}). Would other layers do
+as well? Does scratch catch up with more steps? The course asks: lgutils start
+FOLDER, or lgutils course. The paper's four claims: lgutils replicate."""
 
 
 def draw(tried: Tried) -> Figure:

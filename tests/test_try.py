@@ -132,7 +132,7 @@ def test_the_words_hold_both_accuracies_and_what_one_task_is_worth():
                       report.Interval(0.18, 0.15, 0.21, 20))  # fmt: skip
     for part in ("86 %", "72 %", "anecdote", "20 stored tasks", "18 points", "15 to 21"):
         assert part in words
-    assert max(map(len, words.splitlines())) <= 85
+    assert max(map(len, words.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("family", ["cnn", "vit"])

@@ -320,7 +320,7 @@ def _html(book, title: str) -> str:
 
 def _choose_form(output) -> None:
     """Show a figure that has a form for phones as HTML that chooses."""
-    from lgutils.figures.look import markup
+    from lgutils.figures.shown import markup
 
     about = output.get("metadata", {}).get("image/png", {})
     if "narrow" in about:

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lgutils import files
-from lgutils.figures.look import markup, pngs, width
+from lgutils.figures.shown import markup, pngs, width
 from lgutils.report import VERDICTS, Claim, chip, ledger
 
 STYLE = """

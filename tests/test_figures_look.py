@@ -15,7 +15,8 @@ from PIL import Image
 from lgutils import blocks, figures, inherit, learngene
 from lgutils.blocks import Layer
 from lgutils.figures.arms import colour
-from lgutils.figures.look import NARROW, markup, wrapped
+from lgutils.figures.look import NARROW, wrapped
+from lgutils.figures.shown import markup
 from lgutils.report import Claim, Interval
 
 

@@ -1,18 +1,21 @@
 """One figure style for the course, and every kind of figure it draws.
 
-`look` sets it and shows a figure with alternative text, `arms` gives every arm its colour, `models` draws images and networks, `sweeps`
-accuracy along steps, shots or settings, `comparisons` methods side by side, `lifelong` what task after task did,
-`condensing` lambda and its two levels, `explore` what a budget buys and what a descendant says about a
-task.
+`arms` gives every arm its colour, `look` sets fonts and sizes for wide and narrow screens, `shown` hands a
+finished figure on with its alternative text. `models` draws images and networks, `sweeps` accuracy along
+steps, shots or settings, `comparisons` methods side by side, `forests` effects with their intervals,
+`lifelong` what task after task did, `condensing` lambda and its two levels, `explore` what a budget buys and
+what a descendant says about a task.
 """
 
 from lgutils.figures.arms import looks
-from lgutils.figures.comparisons import accuracies, components, forest, pairs, ranking, verdicts
+from lgutils.figures.comparisons import accuracies, components, pairs, ranking
 from lgutils.figures.condensing import Moving, levels, moments, moving, plane
 from lgutils.figures.explore import budgets, sketches, task
+from lgutils.figures.forests import forest, verdicts
 from lgutils.figures.lifelong import accuracy_matrices, first_task, worth
-from lgutils.figures.look import pngs, show, style
+from lgutils.figures.look import style
 from lgutils.figures.models import heat, learning_curves, mistakes, mosaic, network
+from lgutils.figures.shown import show
 from lgutils.figures.sweeps import curves, grid, shots, survival, traces
 
 __all__ = [
@@ -36,7 +39,6 @@ __all__ = [
     "network",
     "pairs",
     "plane",
-    "pngs",
     "ranking",
     "shots",
     "show",

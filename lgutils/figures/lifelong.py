@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from lgutils import report
 from lgutils.errors import UserError
 from lgutils.figures.arms import looks
-from lgutils.figures.comparisons import forest
+from lgutils.figures.forests import forest
 from lgutils.figures.look import (
     closing,
     entitle,

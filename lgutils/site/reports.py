@@ -38,7 +38,7 @@ def page(results: Path, folder: Path) -> None:
 
 def _figure(folder: Path, number: int, drawn: tuple) -> str:
     """Save a figure and its form for phones; the MyST directive that shows it."""
-    from lgutils.figures.look import pngs, width
+    from lgutils.figures.shown import pngs, width
 
     figure, alt, caption = drawn
     wide, slim = pngs(figure)

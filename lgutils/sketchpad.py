@@ -30,7 +30,8 @@ class Sketchpad:
         self.sketch: list[list[tuple[float, float]]] = []
         self.pupils: Pupils | None = None
         self.drawing = False
-        self.canvas = Canvas(width=SIZE, height=SIZE, layout={"border": "1px solid gray"})
+        size = {"width": f"{SIZE}px", "height": f"{SIZE}px"}
+        self.canvas = Canvas(width=SIZE, height=SIZE, layout={"border": "1px solid gray", **size})
         self.canvas.line_width, self.canvas.line_cap = 12, "round"
         self.canvas.on_mouse_down(self.press)
         self.canvas.on_mouse_move(self.move)

@@ -36,6 +36,7 @@ FOLDING = """\
 {%- block html_head_css -%}{{ super() }}<style>
 details.folded > summary { margin-left: 64px; padding: 4px; cursor: pointer;
   font-family: var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color2, #616161); }
+@media (max-width: 760px) { details.folded > summary { margin-left: 0; } }
 </style>{%- endblock -%}
 """
 

@@ -6,6 +6,7 @@ In Jupyter there are sliders and a canvas, elsewhere a figure with alternative t
 import base64
 import html
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
@@ -232,7 +233,7 @@ def draw(
 ) -> None:
     """Sketch five characters, let descendants learn them, and see what they take the next sketch for.
 
-    In Jupyter: a canvas, if `ipycanvas` is installed. Elsewhere: the shipped sketches, which were made up by a
+    In Jupyter: a canvas, if `ipycanvas` is installed. Elsewhere, Colab too: the shipped sketches, which were made up by a
     program (see `sketch`), with what each descendant takes those for that it did not learn from. It is a
     demonstration: one choice of characters and one seed are no evidence for any method.
 
@@ -248,7 +249,7 @@ def draw(
         genes, shape, fit = _quick("cnn")
     fits = fit if isinstance(fit, Mapping) else dict.fromkeys(genes, fit)
     teach = partial(sketch.teach, genes=genes, fits=fits, shape=shape or {})
-    if live() and find_spec("ipycanvas"):
+    if live() and find_spec("ipycanvas") and "google.colab" not in sys.modules:
         from IPython.display import display
 
         from lgutils.sketchpad import Sketchpad

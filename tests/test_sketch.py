@@ -1,5 +1,7 @@
 """Sketches as images of the glyphs' world, descendants that learn them, and the canvas without a browser."""
 
+import sys
+
 import IPython.display
 import matplotlib.pyplot as plt
 import numpy as np
@@ -240,9 +242,13 @@ def test_browser_events_reach_the_pad(pad):
     assert pad.sketch == [[(3, 4), (3, 4)], [(5, 6), (5, 6)]]
 
 
-def test_without_ipycanvas_the_stored_sketches_are_shown(genes, monkeypatch, shown):
+@pytest.mark.parametrize("lacking", ["ipycanvas", "a server that shows it"])
+def test_without_a_canvas_the_stored_sketches_are_shown(genes, monkeypatch, shown, lacking):
     monkeypatch.setenv("LGUTILS_WIDGETS", "1")
-    monkeypatch.setattr(explore, "find_spec", lambda name: None)
+    if lacking == "ipycanvas":
+        monkeypatch.setattr(explore, "find_spec", lambda name: None)
+    else:
+        monkeypatch.setitem(sys.modules, "google.colab", object())
     explore.draw(genes, shape=SHAPE, fit=FIT)
     assert "made up by a program" in shown[0][1]
 

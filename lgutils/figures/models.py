@@ -105,10 +105,11 @@ def heat(
 ) -> Figure:
     """Heat maps side by side: ancestor layers (rows, input at the top) by something `across`."""
     size = (1.4 + 0.75 * len(columns), 1.3 + 0.36 * len(rows))
+    letters = min(9, 58 / len(columns)) if narrow() else 10
     figure, axes = tiles(len(tables), len(tables), *size, sharey=True)
     for axis, (name, table) in zip(axes, tables.items(), strict=True):
         sns.heatmap(table, annot=True, fmt=".2f", cmap="cividis", ax=axis, cbar=False,
-                    xticklabels=columns, yticklabels=rows, annot_kws={"size": 9 if narrow() else 10})  # fmt: skip
+                    xticklabels=columns, yticklabels=rows, annot_kws={"size": letters})  # fmt: skip
         axis.set_title(name)
         axis.set_xlabel(across)
         axis.tick_params(axis="x", rotation=45 if max(map(len, columns)) > 5 else 0)

@@ -307,7 +307,7 @@ def _html(book, title: str) -> str:
 
     exporter = HTMLExporter(
         mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", jupyter_widgets_base_url="",
-        embed_images=True, raw_template=FOLDING,
+        raw_template=FOLDING,  # no embed_images: it closes every <details> of Markdown at its summary
     )  # fmt: skip
     book = deepcopy(book)
     for cell in book.cells:

@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lgutils import course
 from lgutils.errors import UserError
@@ -117,6 +117,13 @@ def test_a_page_folds_what_a_tag_hides_and_nothing_else(tag, folded):
     for other in {"code", "output"} - {folded}:
         assert f"{other} of hidden" in page.get_text().replace(text, "")
     assert "plain" not in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_box_of_markdown_holds_its_text():
+    text = "<details><summary>Hint</summary>\n\nthe answer\n\n</details>"
+    page = course._html(new_notebook(cells=[new_markdown_cell(text)]), "page")
+    assert "the answer" in BeautifulSoup(page, "html.parser").details.get_text()
 
 
 def test_refreshing_keeps_what_cells_say_of_themselves(tmp_path):

@@ -46,7 +46,7 @@ html .reveal pre { font-size: .62em; max-height: none; width: auto; margin: .5em
 .reveal .jp-InputArea pre { background: #f4f4f2; }
 html .reveal table { font-size: .7em; }
 html .reveal :is(th, td) { border-color: #ddd; }
-.reveal .scroll td[colspan], .reveal details, .reveal .anchor-link { display: none; } /* notes, boxes */
+.reveal .scroll td[colspan], .reveal details { display: none; } /* notes, boxes */
 """
 
 
@@ -91,7 +91,7 @@ def deck(book, name: str) -> str:
     only_output = {"enabled": True, "remove_input_tags": {"hide-input"}}
     exporter = SlidesExporter(
         config=Config(TagRemovePreprocessor=only_output), raw_template=TEMPLATE,
-        reveal_url_prefix="../_static/reveal", reveal_theme="white", exclude_input_prompt=True, exclude_output_prompt=True,
+        reveal_url_prefix="../_static/reveal", reveal_theme="white", exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

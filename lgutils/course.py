@@ -23,6 +23,10 @@ from lgutils.errors import UserError, unknown
 SLOW = 3  # times the expected seconds, and the bar says what may be the reason
 INSTALL = 'python -m pip install "lgutils[course]"'
 WIDTH = 60  # letters of a running cell's output beside the bar
+EQUATION = re.compile(  # or code, which may hold dollars that are none
+    r"```.*?```|`[^`]*`|\$\$(?P<display>.+?)\$\$|(?<![\\\w$])\$(?P<inline>[^\s$](?:[^$\n]*[^\s$])?)\$(?!\w)",
+    re.DOTALL,
+)
 
 FOLDING = """\
 {%- extends 'lab/index.html.j2' -%}
@@ -301,7 +305,7 @@ def _html(book, title: str) -> str:
     """A page that needs nothing from the network: figures inside, no script addresses.
 
     What the tags hide-input and hide-output name is folded. Figures take the form for the screen's width,
-    see `figures.show`.
+    see `figures.show`. Equations become MathML, which browsers draw themselves.
     """
     from nbconvert import HTMLExporter
 
@@ -309,14 +313,31 @@ def _html(book, title: str) -> str:
         mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", jupyter_widgets_base_url="",
         raw_template=FOLDING,  # no embed_images: it closes every <details> of Markdown at its summary
     )  # fmt: skip
-    book = deepcopy(book)
+    book, equations = deepcopy(book), []
     for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _held_back(cell.source, equations)
         for output in cell.get("outputs", []):
             _choose_form(output)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
-    return re.sub(r'<script[^>]*src=""[^>]*>\s*</script>', "", page)
+    page = re.sub(r'<script[^>]*src=""[^>]*>\s*</script>', "", page)
+    return re.sub(r"equation-(\d+)-here", lambda found: equations[int(found[1])], page)
+
+
+def _held_back(source: str, equations: list[str]) -> str:
+    """Markdown with a token for each equation, which is added to `equations` as MathML."""
+    from latex2mathml.converter import convert
+
+    def token(found: re.Match) -> str:
+        display, inline = found["display"], found["inline"]
+        if display is None and inline is None:  # code
+            return found[0]
+        equations.append(convert(display or inline, display="block" if display else "inline"))
+        return f"equation-{len(equations) - 1}-here"
+
+    return EQUATION.sub(token, source)
 
 
 def _choose_form(output) -> None:

@@ -230,3 +230,14 @@ def test_a_chapter_runs_in_the_run_folder(shelf, tmp_path):
     shelf("00_one.ipynb", "open('mine.txt', 'w').close()")
     course.run("00", out=tmp_path / "run")
     assert (tmp_path / "run" / "mine.txt").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_page_draws_equations_itself_and_leaves_dollars_in_code():
+    text = "So $x_1$ costs `$5` and `$6`:\n\n$$ \\frac{1}{B} < 2 $$\n\n<details>\n\nalso $y$\n\n</details>"
+    page = BeautifulSoup(
+        course._html(new_notebook(cells=[new_markdown_cell(text)]), "page"), "html.parser"
+    )
+    assert [found["display"] for found in page.select("main math")] == ["inline", "block", "inline"]
+    assert page.select_one("main msub").get_text() == "x1"
+    assert [code.get_text() for code in page.select("main code")] == ["$5", "$6"]

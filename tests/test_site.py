@@ -498,14 +498,6 @@ def test_a_report_with_other_figures_than_its_rows_give_is_refused(tmp_path):
         reports.page(folder, tmp_path / "out")
 
 
-def test_a_row_with_one_filled_cell_is_a_heading_across_the_table(soups):
-    table = soups["docs/results.html"].select_one("table.ledger")
-    columns = len(table.select("thead th"))
-    headings = [row.select("td") for row in table.select("tbody tr") if len(row.select("td")) == 1]
-    assert len(headings) > 3
-    assert {cell["colspan"] for (cell,) in headings} == {str(columns)}
-
-
 # --- the folder -----------------------------------------------------------------------------------
 
 
@@ -722,7 +714,7 @@ LOOK = """() => ({
   both: [...document.querySelectorAll('article img.narrow')].filter(
     i => !i.clientWidth == !i.previousElementSibling.clientWidth).map(i => i.src),
   mute: [...document.querySelectorAll('article img')].filter(i => !i.alt).map(i => i.src),
-  cut: [...document.querySelectorAll('article .cell_output .scroll')].filter(
+  cut: [...document.querySelectorAll('article .scroll')].filter(
     e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel),
   unmarked: [...document.querySelectorAll('article pre')].filter(e => e.scrollWidth > e.clientWidth + 1
     && !getComputedStyle(e).backgroundImage.includes('gradient')).map(e => e.textContent.slice(0, 60)),

@@ -19,7 +19,6 @@ CLOSED = (
     nodes.title, nodes.rubric, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
     nodes.math_block, nodes.raw, nodes.term, desc_signature, pending_xref, nodes.image,
 )  # fmt: skip
-MARKS = ("✓", "○", "✗")  # before a verdict in a table
 UNLINKED = {"cell_output", "sd-card"}  # classes: outputs, and cards, which are links as a whole
 
 
@@ -27,7 +26,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Called by sphinx."""
     app.connect("source-read", lower_anchors)
     app.connect("doctree-read", dress_figures, priority=400)  # before images are collected
-    app.connect("doctree-read", lay_out_ledgers)
     app.add_config_value("lgutils_badges", {}, "html", dict)
     app.connect("doctree-resolved", add_badges)
     app.connect("doctree-resolved", name_prompts)
@@ -81,22 +79,6 @@ def stored(notebook: Path) -> dict[str, dict]:
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
     }
-
-
-def lay_out_ledgers(app: Sphinx, doctree: nodes.document) -> None:
-    """Let a row of which only the first cell is filled be a heading across its table, a ledger.
-
-    Its verdicts get a class of their own, for the style sheet.
-    """
-    for row in doctree.findall(nodes.row):
-        first, *others = row.children
-        if others and first.astext() and not any(cell.astext() for cell in others):
-            row[:] = [first]
-            first["morecols"] = len(others)
-            row.parent.parent.parent["classes"].append("ledger")
-        for cell in others:
-            if cell.astext().startswith(MARKS):
-                cell["classes"].append("verdict")
 
 
 def add_badges(app: Sphinx, doctree: nodes.document, page: str) -> None:

@@ -69,22 +69,18 @@ a.badge-link:hover { border-color: var(--pst-color-primary); color: var(--pst-co
   .bd-main .bd-content .bd-article-container { max-width: calc(100% - 13rem); }
   .bd-main .bd-content:not(:has(.bd-sidebar-secondary)) .bd-article-container { max-width: 62rem; }
 }
-.ledger { font-size: .9rem; }
-.ledger :is(td:nth-child(2), td:nth-child(3), .verdict) { white-space: nowrap; }
 /* Phones: a ledger's claim takes two lines, name and verdict first. */
 @media (max-width: 600px) {
-  :is(.cell_output .scroll table, .ledger) :is(tbody, caption) { display: block; }
-  :is(.cell_output .scroll, .ledger) tr { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; }
-  :is(.cell_output .scroll, .ledger) tr > * { padding: .1rem .2rem .1rem 0 !important; white-space: normal !important; border: 0; }
-  :is(.cell_output .scroll, .ledger) tr > :first-child { flex: 1 1 calc(100% - 10.5rem); order: -2; }
-  :is(.cell_output .scroll, .ledger) tr > [colspan] { flex-basis: 100%; padding-top: .3rem !important; }
-  :is(.cell_output .scroll tr > th, .ledger tr > td)[colspan] { padding-top: 1rem !important; }
-  :is(.cell_output .scroll td:last-child:not([colspan]), .ledger .verdict) { order: -1; }
-  .ledger .verdict ~ td { flex-basis: 100%; }
-  .ledger td p { display: inline; }
-  :is(.cell_output .scroll tr:has(> [scope="col"]), .cell_output .scroll td:empty, .ledger thead, .ledger td:has(> p:empty), .ledger td:empty) { display: none !important; }
-  :is(.cell_output .scroll, .ledger) td:nth-child(3)::before { content: "95 %: "; }
-  :is(.cell_output .scroll, .ledger) td:nth-child(4)::before { content: "n = "; }
-  :is(.cell_output .scroll, .ledger) td:nth-child(5):not(:last-child, .verdict)::before { content: "p = "; }
+  .scroll :is(table, tbody, caption) { display: block; }
+  .scroll tr { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; }
+  .scroll tr > * { padding: .1rem .2rem .1rem 0 !important; white-space: normal !important; border: 0; }
+  .scroll tr > :first-child { flex: 1 1 calc(100% - 10.5rem); order: -2; }
+  .scroll tr > [colspan] { flex-basis: 100%; padding-top: .3rem !important; }
+  .scroll tr > th[colspan] { padding-top: 1rem !important; }
+  .scroll tr > td:last-child:not([colspan]) { order: -1; }
+  .scroll :is(tr:has(> [scope="col"]), td:empty) { display: none; }
+  .scroll td:nth-child(3)::before { content: "95 %: "; }
+  .scroll td:nth-child(4)::before { content: "n = "; }
+  .scroll td:nth-child(5):not(:last-child)::before { content: "p = "; }
 }
 """

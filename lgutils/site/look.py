@@ -77,10 +77,10 @@ a.badge-link:hover { border-color: var(--pst-color-primary); color: var(--pst-co
   .scroll tr > :first-child { flex: 1 1 calc(100% - 10.5rem); order: -2; }
   .scroll tr > [colspan] { flex-basis: 100%; padding-top: .3rem !important; }
   .scroll tr > th[colspan] { padding-top: 1rem !important; }
-  .scroll tr > td:last-child:not([colspan]) { order: -1; }
+  .scroll td:has(> span) { order: -1; }
   .scroll :is(tr:has(> [scope="col"]), td:empty) { display: none; }
-  .scroll td:nth-child(3)::before { content: "95 %: "; }
-  .scroll td:nth-child(4)::before { content: "n = "; }
-  .scroll td:nth-child(5):not(:last-child)::before { content: "p = "; }
+  .scroll td:nth-child(4)::before { content: "95 %: "; }
+  .scroll td:nth-child(5)::before { content: "n = "; }
+  .scroll td:nth-child(6)::before { content: "p = "; }
 }
 """

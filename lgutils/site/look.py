@@ -79,8 +79,12 @@ a.badge-link:hover { border-color: var(--pst-color-primary); color: var(--pst-co
   .scroll tr > th[colspan] { padding-top: 1rem !important; }
   .scroll td:has(> span) { order: -1; }
   .scroll :is(tr:has(> [scope="col"]), td:empty) { display: none; }
-  .scroll td:nth-child(4)::before { content: "95 %: "; }
-  .scroll td:nth-child(5)::before { content: "n = "; }
-  .scroll td:nth-child(6)::before { content: "p = "; }
+  /* The verdict stands second; in outputs stored before, last. */
+  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(4)::before { content: "95 %: "; }
+  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(5)::before { content: "n = "; }
+  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(6)::before { content: "p = "; }
+  .scroll tr:has(> :last-child > span) > td:nth-child(3)::before { content: "95 %: "; }
+  .scroll tr:has(> :last-child > span) > td:nth-child(4)::before { content: "n = "; }
+  .scroll tr:has(> :last-child > span) > td:nth-child(5):not(:last-child)::before { content: "p = "; }
 }
 """

@@ -18,10 +18,9 @@ from types import ModuleType
 from tqdm import tqdm
 
 from lgutils import files, home, machine
-from lgutils.errors import UserError, unknown
+from lgutils.errors import UserError, missing, unknown
 
 SLOW = 3  # times the expected seconds, and the bar says what may be the reason
-INSTALL = 'python -m pip install "lgutils[course]"'
 WIDTH = 60  # letters of a running cell's output beside the bar
 EQUATION = re.compile(  # or code, which may hold dollars that are none
     r"```.*?```|`[^`]*`|\$\$(?P<display>.+?)\$\$|(?<![\\\w$])\$(?P<inline>[^\s$](?:[^$\n]*[^\s$])?)\$(?!\w)",
@@ -123,7 +122,7 @@ def _nbformat() -> ModuleType:
     try:
         import nbformat
     except ImportError as error:
-        raise UserError(f"The course needs its extra packages: {INSTALL}.") from error
+        raise missing("The course needs its extra packages", "course") from error
     return nbformat
 
 
@@ -192,14 +191,14 @@ def _client(book, folder: Path, **hooks):
 
 @dataclass(frozen=True)
 class Started:
-    """Names of chapters in a reader's folder, by what was done: `kept` ones differ from what was copied."""
+    """Names of notebooks in a reader's folder, by what was done: `kept` ones differ from what was copied."""
 
     copied: list[str]
     kept: list[str]
 
 
 def start(folder: Path | str) -> Started:
-    """Copy the chapters into a folder to work on.
+    """Copy the chapters into a folder to work on, and the solutions into `solutions` there.
 
     A copy that nobody changed gives way to a newer chapter; one that was changed is kept. Running a
     notebook is no change, editing a cell is.
@@ -211,17 +210,19 @@ def start(folder: Path | str) -> Started:
     folder, copied, kept = files.expand(folder), {}, []
     if folder.resolve().is_relative_to(notebooks_folder().resolve()):
         raise UserError(f"{folder} holds the course's own notebooks. Choose another folder.")
-    for path in chapters():
-        book, target = nbformat.read(path, as_version=4), folder / path.name
+    for path in [*chapters(), *sorted(notebooks_folder().glob("solutions/*.ipynb"))]:
+        name = path.relative_to(notebooks_folder())
+        book, target = nbformat.read(path, as_version=4), folder / name
         digest, there = _digest(book), _copied(target)
         book.metadata.setdefault("lgutils", {})["copied"] = digest
         if there is None and target.exists():
-            kept.append(path.stem)
+            kept.append(name.with_suffix("").as_posix())
         elif there != digest:
-            copied[files.target(target, force=True)] = nbformat.writes(book) + "\n"
-    for target, text in copied.items():
-        files.write_text(target, text)
-    return Started([target.stem for target in copied], kept)
+            copied[name] = nbformat.writes(book) + "\n"
+            files.target(target, force=True)
+    for name, text in copied.items():
+        files.write_text(folder / name, text)
+    return Started([name.with_suffix("").as_posix() for name in copied], kept)
 
 
 def _digest(book) -> str:
@@ -241,14 +242,24 @@ def _copied(path: Path) -> str | None:
 
 
 def open_lab(folder: Path) -> int:
-    """Open JupyterLab there and wait for its end; gives its exit code.
+    """Open JupyterLab there and wait for its end; gives its exit code, 0 if Ctrl-C ended it.
+
+    Ctrl-C reaches JupyterLab too, which asks whether to end. Modules that lie in the folder are not run.
 
     Raises:
         UserError: it is not installed.
     """
     if find_spec("jupyterlab") is None:
-        raise UserError(f"JupyterLab is not installed: {INSTALL}.")
-    return subprocess.call([sys.executable, "-m", "jupyterlab"], cwd=folder)
+        raise missing("JupyterLab is not installed", "course")
+    line = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
+    lab, asked = subprocess.Popen(line), False
+    while True:
+        try:
+            code = lab.wait()
+        except KeyboardInterrupt:
+            asked = True
+        else:
+            return 0 if asked else code
 
 
 def _execute(path, book, folder: Path, scale: str, expected: float, count: int, bar) -> Chapter:
@@ -354,11 +365,13 @@ def _choose_form(output) -> None:
 def refresh(only: str | None = None) -> None:
     """Execute the committed notebooks in place, for maintainers after a change.
 
-    Output is stored as strict nbval compares it; `python -m lgutils.course 02` refreshes chapter 02,
+    Output is stored as strict nbval compares it, without progress bars and other words on stderr;
+    `python -m lgutils.course 02` refreshes chapter 02,
     and `python -m lgutils.course notebooks/solutions/02_condense.ipynb` any other notebook.
     """
     import nbformat
 
+    home.clone()
     for path in [Path(only)] if only and only.endswith(".ipynb") else chapters(only):
         if not path.is_file():
             raise UserError(f"There is no notebook {path}. Name a chapter, such as 02, or a file.")
@@ -367,11 +380,22 @@ def refresh(only: str | None = None) -> None:
         environment = {**machine.PASSIVE, **os.environ, "LGUTILS_WIDGETS": "0"}
         asyncio.run(_client(book, path.parent).async_execute(env=environment))
         seconds = time.perf_counter() - began
+        _tidy(book)
         book.metadata["lgutils"] = {"seconds": round(seconds)}
         book.metadata.pop("widgets", None)
         book.metadata["language_info"] = {"name": "python"}
         files.write_text(path, nbformat.writes(book) + "\n")
         print(f"{path.name}: {seconds:.0f} s")
+
+
+def _tidy(book) -> None:
+    """Drop what cells wrote to stderr, and join the pieces of what they wrote to stdout."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,18 @@ class UserError(ValueError):
     """Bad input. The message is one clear sentence or two; the command line exits with code 2."""
 
 
+def missing(what: str, extra: str) -> UserError:
+    """Build the error for packages that are not installed.
+
+    Args:
+        what: a few words that end the sentence's first half, such as "JupyterLab is not installed".
+        extra: of lgutils, that brings them; works in a clone and for a wheel.
+    Returns:
+        A `UserError` (not raised) with the command that installs them.
+    """
+    return UserError(f'{what}: python -m pip install "lgutils[{extra}]".')
+
+
 def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     """Build the error for a name that is not among the options.
 

@@ -325,10 +325,7 @@ def run(parts: list[str]) -> None:
     Raises:
         UserError: an unknown part, or there is no clone to write to.
     """
-    if home.folder() == home.CARRIED:
-        raise UserError(
-            "Only in a clone can this be made again. Install from one: pip install -e ."
-        )
+    home.clone()
     for part in parts:
         if part not in PARTS:
             raise unknown("part", part, PARTS)

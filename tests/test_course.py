@@ -1,7 +1,6 @@
 """Running the notebooks: what a reader sees while a cell works."""
 
 import asyncio
-import sys
 
 import nbformat
 import pytest
@@ -139,6 +138,22 @@ def test_refreshing_keeps_what_cells_say_of_themselves(tmp_path):
     assert cell.outputs[0].data["text/plain"] == "2"
 
 
+def test_refreshing_stores_what_was_printed_in_one_piece_and_no_progress_bar(tmp_path):
+    source = (
+        "import sys\nfor k in 'ab':\n    print(k, flush=True)\n    print('bar', file=sys.stderr)"
+    )
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), tmp_path / "00_one.ipynb")
+    course.refresh(str(tmp_path / "00_one.ipynb"))
+    (output,) = nbformat.read(tmp_path / "00_one.ipynb", as_version=4).cells[0].outputs
+    assert (output.name, output.text) == ("stdout", "a\nb\n")
+
+
+def test_the_chapters_of_a_wheel_are_not_refreshed(tmp_path, monkeypatch):
+    monkeypatch.setattr(course.home, "CARRIED", course.home.folder())
+    with pytest.raises(UserError, match="Only in a clone"):
+        course.refresh("00")
+
+
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A course of two chapters: gives a function that writes a chapter anew."""
@@ -167,6 +182,17 @@ def test_a_start_copies_every_chapter(shelf, tmp_path):
     done = course.start(tmp_path / "mine")
     assert done == course.Started(["00_one", "01_two"], [])
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["00_one.ipynb", "01_two.ipynb"]
+
+
+def test_solutions_come_along_and_changed_ones_stay(shelf, tmp_path):
+    (tmp_path / "notebooks" / "solutions").mkdir()
+    shelf("solutions/00_one.ipynb", "answer")
+    assert course.start(tmp_path / "mine").copied == ["00_one", "01_two", "solutions/00_one"]
+    mine = tmp_path / "mine" / "solutions" / "00_one.ipynb"
+    edit(mine, source="my work")
+    shelf("solutions/00_one.ipynb", "newer")
+    assert course.start(tmp_path / "mine").kept == ["solutions/00_one"]
+    assert "my work" in mine.read_text(encoding="utf-8")
 
 
 def test_a_second_start_changes_nothing(shelf, tmp_path):
@@ -212,11 +238,47 @@ def test_the_courses_own_folder_is_no_place_to_start(shelf, tmp_path):
         course.start(tmp_path / "notebooks")
 
 
-def test_jupyterlab_opens_in_the_folder(shelf, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(course.subprocess, "call", lambda line, cwd: calls.append((line, cwd)) or 3)
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A JupyterLab that writes its arguments down and ends with 3; gives what it wrote."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "jupyterlab.py").write_text(LAB.format(str(tmp_path / "said")))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    monkeypatch.setenv("LAB", "")
+    return tmp_path / "said"
+
+
+LAB = """\
+import os, signal, sys, time
+if os.environ["LAB"]:  # on Ctrl-C it saves for a second
+    signal.signal(signal.SIGINT, lambda *_: time.sleep(1))
+    os.kill(os.getppid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+open({0!r}, "w").write(sys.argv[-1])
+sys.exit(3)
+"""
+
+
+def test_jupyterlab_opens_in_the_folder(lab, tmp_path):
     assert course.open_lab(tmp_path) == 3
-    assert calls == [([sys.executable, "-m", "jupyterlab"], tmp_path)]
+    assert lab.read_text() == f"--ServerApp.root_dir={tmp_path}"
+
+
+@pytest.mark.parametrize("module", ["jupyterlab", "random", "signal"])
+def test_modules_in_the_readers_folder_are_not_run_in_place_of_jupyterlabs(
+    module, lab, tmp_path, monkeypatch
+):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / f"{module}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(mine)
+    assert course.open_lab(mine) == 3
+
+
+def test_on_ctrl_c_jupyterlab_ends_at_its_own_pace(lab, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB", "1")
+    assert course.open_lab(tmp_path) == 0
+    assert lab.exists()
 
 
 def test_without_jupyterlab_one_sentence_says_how_to_get_it(monkeypatch, tmp_path):

@@ -605,6 +605,21 @@ def test_the_address_is_that_of_the_clone(tmp_path):
     assert launch.remote(tmp_path) == REPOSITORY
 
 
+@pytest.mark.parametrize(("known", "branch"), [(False, "work"), (True, "trunk")])
+def test_the_branch_is_the_remotes_main_one_else_the_clones_own(known, branch, tmp_path):
+    clone(tmp_path, REPOSITORY)
+    head = ["git", "-C", tmp_path, "symbolic-ref"]
+    subprocess.run([*head, "HEAD", "refs/heads/work"], check=True)
+    if known:
+        names = ["refs/remotes/origin/HEAD", "refs/remotes/origin/trunk"]
+        subprocess.run([*head, *names], check=True)
+    assert launch.branch(tmp_path) == branch
+
+
+def test_without_a_clone_the_branch_is_main(tmp_path):
+    assert launch.branch(tmp_path) == "main"
+
+
 def test_a_repository_around_an_installed_course_is_not_its_own(tmp_path):
     clone(tmp_path, REPOSITORY)
     (tmp_path / "site-packages").mkdir()

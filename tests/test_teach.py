@@ -247,7 +247,7 @@ def test_ctrl_c_is_no_fault_of_the_master(room, monkeypatch):
 def test_without_nbgrader_it_says_what_to_install(room, monkeypatch):
     monkeypatch.setitem(sys.modules, "nbgrader", None)
     with pytest.raises(
-        UserError, match=r'teach needs nbgrader: python -m pip install -e "\.\[teach\]"'
+        UserError, match=r'teach needs nbgrader: python -m pip install "lgutils\[teach\]"'
     ):
         classroom.enter(room.folder, room.masters)
 

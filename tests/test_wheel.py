@@ -84,7 +84,8 @@ def test_a_chapter_runs_without_a_clone(used):
 
 
 def test_the_chapters_can_be_started_without_a_clone(used):
-    assert {p.name for p in (used[0] / "mine").iterdir()} == {p.name for p in course.chapters()}
+    found = {p.name for p in (used[0] / "mine").iterdir()}
+    assert found == {"solutions", *(p.name for p in course.chapters())}
 
 
 def test_an_assignment_is_released_without_a_clone(used):
@@ -125,6 +126,15 @@ def test_what_the_wheel_carries_is_found_where_there_is_no_clone(tmp_path, monke
     assert course.notebooks_folder() == home.CARRIED / "notebooks"
     assert ship.results_folder() == home.CARRIED / "results"
     assert masters.folder() == assignments
+
+
+def test_what_the_wheel_carries_wins_over_the_notebooks_of_another_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(home, "PACKAGE", tmp_path / "lgutils")
+    monkeypatch.setattr(home, "CARRIED", tmp_path / "lgutils" / "carried")
+    for place in (tmp_path, home.CARRIED):
+        (place / "notebooks").mkdir(parents=True)
+        (place / "notebooks" / "01_one.ipynb").touch()
+    assert home.folder() == home.CARRIED
 
 
 def test_what_ships_is_made_again_only_in_a_clone(monkeypatch):

@@ -23,8 +23,11 @@ def site(
         typer.Option(help="Whether chapters link to Binder and Colab where an address is known."),
     ] = True,
     branch: Annotated[
-        str, typer.Option(help="Of the repository, installed by launched notebooks.")
-    ] = "main",
+        str | None,
+        typer.Option(
+            help="Of the repository, installed by launched notebooks; by default the remote's main one.",
+        ),
+    ] = None,
     site_branch: Annotated[
         str, typer.Option(help="Of the repository, where the site is published.")
     ] = "gh-pages",

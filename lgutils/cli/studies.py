@@ -50,17 +50,18 @@ def start(
         bool, typer.Option("--no-open", help="Only copy; do not open JupyterLab.")
     ] = False,
 ) -> None:
-    """Copy the chapters into a folder to work on, and open JupyterLab there.
+    """Copy the chapters and their solutions into a folder to work on, and open JupyterLab there.
 
-    Chapters that you changed are kept, the others are brought up to date.
+    Notebooks that you changed are kept, the others are brought up to date.
     """
     from lgutils import course as module
 
+    folder = files.expand(folder)
     done = module.start(folder)
     print(f"Copied to {folder}: {', '.join(done.copied) or 'nothing new'}.")
     if done.kept:
         print(f"Kept, as they were changed: {', '.join(done.kept)}. Move them to get them anew.")
-    print(f"Solutions to the exercises: {module.notebooks_folder() / 'solutions'}.")
+    print(f"Solutions to the exercises: {folder / 'solutions'}.")
     if no_open:
         print(f"Open them with: jupyter lab {folder}")
     elif code := module.open_lab(folder):

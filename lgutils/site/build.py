@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lgutils import course, scratch
-from lgutils.errors import UserError
+from lgutils.errors import UserError, missing
 
 MARK = ".lgutils-site"  # says that a folder may be replaced
 NEEDED = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx_design",
@@ -15,7 +15,7 @@ def build(
     out: Path | str = "site",
     *,
     repository: str | None = None,
-    branch: str = "main",
+    branch: str | None = None,
     site_branch: str = "gh-pages",
 ) -> Path:
     """Build the whole course as static pages from the stored outputs; nothing is executed.
@@ -25,7 +25,8 @@ def build(
         repository: https address of the course's repository. With it the chapters get links to Binder and
             Colab, and the site a folder `launch` with the notebooks that these open. None: that of git's
             remote `origin`, if its host is a public one. "": none.
-        branch: of the repository, which the launched notebooks install.
+        branch: of the repository, which the launched notebooks install. None: the remote's main one, else the
+            clone's current one, see `launch.branch`.
         site_branch: of the repository, on which the site itself is published.
     Returns:
         The page to open, `index.html`. Without a browser that prints, `docs/cheatsheet.pdf` is missing.
@@ -35,13 +36,15 @@ def build(
     """
     for name in NEEDED:
         if find_spec(name) is None:
-            raise UserError(f'lgutils site needs {name}: python -m pip install -e ".[site]".')
+            raise missing(f"lgutils site needs {name}", "site")
     from lgutils.site import config, launch, moved, render, sheet, slides, sources
 
     out = Path(out).resolve()
     _check_free(out)
+    root = course.notebooks_folder().parent
     if repository is None:
-        repository = launch.remote(course.notebooks_folder().parent)
+        repository = launch.remote(root)
+    branch = branch or launch.branch(root)
     target = launch.target(repository, branch, site_branch) if repository else None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -65,14 +65,24 @@ def remote(root: Path) -> str:
 
     Of the remote only host, owner and name are kept: a user's name, a token or a port never gets on.
     """
+    return address(_git(root, "remote", "get-url", "origin"))
+
+
+def branch(root: Path) -> str:
+    """The main branch of a clone's `origin` where git knows it, else the clone's current one, else main."""
+    main = _git(root, "symbolic-ref", "--short", "refs/remotes/origin/HEAD").removeprefix("origin/")
+    return main or _git(root, "branch", "--show-current") or "main"
+
+
+def _git(root: Path, *words: str) -> str:
+    """What git says of the repository that begins at `root`; "" if there is none, or nothing to say."""
     if not (root / ".git").exists():  # a folder inside somebody else's repository
         return ""
-    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
     except OSError:  # no git
         return ""
-    return address(done.stdout.strip())
+    return done.stdout.strip()
 
 
 def address(remote: str) -> str:

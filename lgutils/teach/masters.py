@@ -7,9 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lgutils import home
-from lgutils.errors import UserError
-
-MISSING = 'lgutils teach needs nbgrader: python -m pip install -e ".[teach]".'
+from lgutils.errors import UserError, missing
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def nbgrader_utils() -> ModuleType:
     try:
         from nbgrader import utils
     except ImportError as error:
-        raise UserError(MISSING) from error
+        raise missing("lgutils teach needs nbgrader", "teach") from error
     return utils
 
 

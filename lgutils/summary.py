@@ -76,7 +76,7 @@ def chapters(results: Path) -> str:
     from lgutils.site import front
 
     root = results.parent
-    lines = ["| its&nbsp;first&nbsp;picture | chapter |", "|---|---|"]
+    lines = ["| a&nbsp;picture&nbsp;from&nbsp;it | chapter |", "|---|---|"]
     for path in sorted(root.glob("notebooks/[0-9]*.ipynb")):
         card = front.card(path, root)
         link = f"**[{card.number} · {card.title}]({card.page}.ipynb)**"

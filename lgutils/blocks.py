@@ -305,32 +305,3 @@ def layer_state(model: nn.Module, layer: Layer) -> dict[str, Tensor]:
     """Detached copies of a layer's tensors, by `state_dict` key."""
     state = model.state_dict()
     return {key: state[key].detach().clone() for key in layer.tensors}
-
-
-def transplant(
-    source: nn.Module, target: nn.Module, names: Iterable[str] | None = None
-) -> nn.Module:
-    """Copy the named layers (None: all) of one model into a copy of another; edits neither.
-
-    Returns:
-        New model: `target` with deep copies of the layers of `source`.
-    Raises:
-        UserError: a layer or tensor is missing on one side, or shapes differ.
-    """
-    given, taken = layers(source), layers(target)
-    model = copy.deepcopy(target)
-    old, new = source.state_dict(), model.state_dict()
-    for name in dict.fromkeys(x.name for x in (*given, *taken)) if names is None else names:
-        for key in dict.fromkeys(find(given, name).tensors + find(taken, name).tensors):
-            before, after = (tuple(s[key].shape) if key in s else "absent" for s in (old, new))
-            if before != after:
-                raise UserError(
-                    f"Layer {name!r} does not fit: {key!r} is {before} in the source "
-                    f"and {after} in the target."
-                )
-            new[key].copy_(old[key])
-    modes = [module.training for module in model.modules()]
-    model.train()  # drops what some models (LeViT) cached in eval mode from the old weights
-    for module, mode in zip(model.modules(), modes, strict=True):
-        module.training = mode
-    return model

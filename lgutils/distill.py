@@ -11,7 +11,7 @@ answers go to a head of their own, which is thrown away with the teacher. And th
 soft targets is written as a divergence, which only takes off the teacher's own entropy, a constant.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from lgutils import models
 from lgutils.ancestry import Ancestor
 from lgutils.checks import NotNegative, Positive, expect, typed
 from lgutils.errors import UserError
-from lgutils.train import Fitted
 
 
 @dataclass(frozen=True)
@@ -185,14 +184,3 @@ def distilling(
         torch.manual_seed(seed)
         aux = nn.Linear(width, classes)
     return Distilling(models.copied(student), models.copied(ancestor.model), aux, config)
-
-
-def without_teacher(fitted: Fitted) -> Fitted:
-    """What `train.fit` gave for a `Distilling` model, with the trained student alone as its model.
-
-    Score, losses (the total loss) and curve stay; the optimiser's state, which knows the auxiliary head
-    too, is left out.
-    """
-    if not isinstance(fitted.model, Distilling):
-        raise UserError(f"{type(fitted.model).__name__} has no teacher to be parted from.")
-    return replace(fitted, model=fitted.model.student, optimizer_state={})

@@ -3,16 +3,12 @@
 In Jupyter there are sliders and a canvas, elsewhere a figure with alternative text.
 """
 
-import base64
-import html
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -22,6 +18,7 @@ from lgutils.condense.criteria import Scores
 from lgutils.data import Episode, ImageSet, Task
 from lgutils.errors import UserError
 from lgutils.exercises import live
+from lgutils.figures.shown import element
 from lgutils.learngene import Learngene
 from lgutils.recipes import FEW_SHOT
 from lgutils.train import FitConfig
@@ -254,7 +251,7 @@ def draw(
 
         from lgutils.sketchpad import Sketchpad
 
-        display(Sketchpad(teach, _img).view)
+        display(Sketchpad(teach, element).view)
     else:
         learned, guessed = sketch.shipped()
         figures.show(*draw_sketches(teach(learned), learned, guessed))
@@ -299,20 +296,9 @@ def _browse(controls: Mapping[str, tuple[list, Any]], draw: Callable[..., Drawn]
     picture = ipywidgets.HTML()
 
     def redraw(*_) -> None:
-        picture.value = _img(*draw(**fixed, **{n: s.value for n, s in sliders.items()}))
+        picture.value = element(*draw(**fixed, **{n: s.value for n, s in sliders.items()}))
 
     for slider in sliders.values():
         slider.observe(redraw, "value")
     redraw()
     display(ipywidgets.VBox([*sliders.values(), picture]))
-
-
-def _img(figure: Figure, alt: str) -> str:
-    """The figure as an element of a page, no wider than the page; closes it."""
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png", bbox_inches="tight", facecolor="white")
-        text = base64.b64encode(file.getvalue()).decode()
-    plt.close(figure)
-    return (
-        f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="data:image/png;base64,{text}">'
-    )

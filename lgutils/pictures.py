@@ -63,14 +63,14 @@ def hero(results: Path) -> Figure:
 
 
 def _strip(axis: Axes) -> None:
-    """The training images of the first task, its five characters side by side in blocks of two rows."""
+    """The training images of the first task, its five characters side by side in groups of two rows."""
     task, split = Task(), data.split("glyphs")
     shots, _ = task.draw(data.load("glyphs"), split.novel).train
-    blocks = []
+    groups = []
     for images in shots.view(task.n_way, task.k_shot, *shots.shape[1:]):
         rows = [torch.cat(list(row), 2) for row in images.chunk(2)]
-        blocks.append(F.pad(torch.cat(rows, 1), (0, 10), value=255))
-    axis.imshow(torch.cat(blocks, 2)[..., :-10].permute(1, 2, 0).numpy(), interpolation="nearest")
+        groups.append(F.pad(torch.cat(rows, 1), (0, 10), value=255))
+    axis.imshow(torch.cat(groups, 2)[..., :-10].permute(1, 2, 0).numpy(), interpolation="nearest")
     axis.set_title("five new characters, ten images of each")
     axis.set_axis_off()
 

@@ -336,9 +336,6 @@ MODELS: dict[str, Case] = {
     "asks for the layers of a compiled model": (
         lambda b: blocks.layers(torch.compile(b.model)), r"OptimizedModule.*\._orig_mod",
     ),
-    "transplants from a plain module": (
-        lambda b: blocks.transplant(nn.Linear(2, 2), b.model), "Linear.*timm",
-    ),
     "taps one name": (lambda b: blocks.tapped(b.model, "features.4").__enter__(), "'features.4'.*tuple"),
     "checks the input of an Ancestor": (lambda b: models.check_input(b.ancestor, (3, 16, 16)), r"\.model"),
     "distils into a Descendant": (lambda b: distill.distilling(b.heir, b.ancestor), r"Descendant.*\.model"),

@@ -265,13 +265,6 @@ def test_student_and_ancestor_given_are_copied(pair):
     assert not shared & {p.data_ptr() for p in distilling(*pair).parameters()}
 
 
-def test_the_trained_student_can_be_taken_out(pair):
-    fitted = trained(distilling(*pair), test=images(seed=1))
-    alone = distill.without_teacher(fitted)
-    assert alone.model is fitted.model.student
-    assert train.evaluate(alone.model, *images(seed=1), NORMALIZE) == fitted.score
-
-
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -299,9 +292,3 @@ def test_an_ancestor_without_a_linear_classifier_is_refused(tiny_cnn):
 def test_the_objective_refuses_a_model_without_a_teacher():
     with pytest.raises(UserError, match="VGG has no teacher to imitate"):
         distill.objective(student(), *batch())
-
-
-def test_nothing_can_be_taken_out_of_a_plain_model():
-    fitted = fit(student(), images(), NORMALIZE, QUICK)
-    with pytest.raises(UserError, match="VGG has no teacher"):
-        distill.without_teacher(fitted)

@@ -145,7 +145,9 @@ def test_moving_the_slider_draws_another_budget(tiny_cnn, shown, browser):
     slider.value = 3
     assert "budget 3: blocks 1, 3, 4" in picture.value
     assert picture.value != before
-    assert re.match(r'<img style="max-width: 100%" alt="[^"]+" src="data:image/png;', picture.value)
+    assert re.search(
+        r'<img alt="[^"]+" width="\d+" style="max-width:100%" src="data:image/png;', picture.value
+    )
 
 
 def test_no_widget_is_made_without_a_browser(tiny_cnn, shown, no_browser, monkeypatch):

@@ -1,19 +1,23 @@
 """The site: built once, read as files, and looked at in a browser where there is one."""
 
 import json
+import ntpath
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
 pytest.importorskip("sphinx", reason="sphinx is not installed (extra site)")
 
 import bs4
+import matplotlib.pyplot as plt
 import nbformat
 from PIL import Image
 
@@ -271,6 +275,15 @@ def test_an_old_address_sends_its_reader_on(site, folder, old):
     assert page.select_one("a")["href"] == to
 
 
+def test_addresses_on_windows_have_no_backslash(tmp_path, monkeypatch):
+    monkeypatch.setattr(moved, "os", SimpleNamespace(path=ntpath), raising=False)
+    (tmp_path / "notebooks" / "solutions").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "results.html").touch()
+    moved.write(tmp_path)
+    assert "url=docs/results.html" in (tmp_path / "guide.html").read_text()
+
+
 def test_no_page_is_sent_on_that_still_exists(soups):
     assert not {f"notebooks/{path.stem}.html" for path in course.chapters()} & set(
         moved.addresses()
@@ -298,12 +311,17 @@ def folded(soups, tag):
     ],
 )
 def test_tagged_cells_are_folded_under_words_that_say_what_is_inside(soups, tag, side, words):
-    bad = [
-        page
+    boxes = [
+        (page, details)
         for page, cell in folded(soups, tag)
         for details in cell.select(f"details.{side}")
+    ]
+    bad = [
+        page
+        for page, details in boxes
         if details.has_attr("open") or not details.summary.text.strip().startswith(words)
     ]
+    assert len(boxes) > 0
     assert bad == []
 
 
@@ -375,6 +393,19 @@ def test_without_a_browser_the_cheat_sheet_has_no_pdf_and_no_link_to_one(tmp_pat
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not sheet.finish(tmp_path / "sheet.html")
     assert ".pdf" not in (tmp_path / "sheet.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.html"]
+
+
+def test_the_printed_sheet_links_to_other_sites_only(tmp_path, monkeypatch):
+    links = '<a class="b" href="#top">A</a> <a href="b.html#x">B</a> <a href="https://c.org">C</a>'
+    (tmp_path / "sheet.html").write_text(f'<link href="look.css">{links}')
+    given = []
+    monkeypatch.setattr(sheet.shutil, "which", lambda name: name)
+    monkeypatch.setattr(
+        sheet.subprocess, "run", lambda line, **_: given.append(urlopen(line[-1]).read().decode())
+    )
+    sheet.finish(tmp_path / "sheet.html")
+    assert re.findall('href="(.*?)"', given[0]) == ["look.css", "https://c.org"]
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.html"]
 
 
@@ -487,6 +518,12 @@ def test_the_citation_has_an_entry_for_the_course_and_one_for_the_paper():
     text = citation.page(ROOT / "CITATION.cff")
     assert re.findall(r"@(\w+)\{", text) == ["software", "misc"]
     assert "Wang, Qiufeng and Yang, Xu" in text
+
+
+def test_a_figure_without_a_form_for_phones_is_saved_alone(tmp_path):
+    figure, _ = plt.subplots()
+    assert "figure-1.png" in reports._figure(tmp_path, 1, (figure, "alt", "caption"))
+    assert [path.name for path in tmp_path.iterdir()] == ["figure-1.png"]
 
 
 def test_a_report_with_other_figures_than_its_rows_give_is_refused(tmp_path):

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,17 @@ YES, OPEN, NO = (Interval(*ends, 9) for ends in ((2, 1, 3), (0, -1, 1), (-2, -3,
 def test_the_tables_of_a_page_are_those_of_the_stored_results(path):
     text = path.read_text(encoding="utf-8")
     assert summary.filled(text, ROOT / "results") == text
+
+
+def test_the_tables_are_made_without_the_packages_that_build_the_site():
+    code = (
+        "import sys, scipy.stats; "  # which looks for sphinx
+        "sys.modules.update(dict.fromkeys(['docutils', 'sphinx', 'myst_nb'])); "
+        "from lgutils import course, summary; "
+        "print(summary.chapters(course.notebooks_folder().parent / 'results'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "notebooks/02_condense.ipynb" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(

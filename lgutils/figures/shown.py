@@ -53,9 +53,19 @@ def show(figure: Figure, alt: str) -> None:
     wide, slim = pngs(figure)
     about["width"] = width(wide)
     if slim:
-        about["narrow"] = base64.b64encode(slim).decode()
-    data = {"image/png": base64.b64encode(wide).decode(), "text/plain": "<Figure>"}
+        about["narrow"] = _text(slim)
+    data = {"image/png": _text(wide), "text/plain": "<Figure>"}
     display(data, metadata={"image/png": about}, raw=True)
+
+
+def element(figure: Figure, alt: str) -> str:
+    """A figure as HTML, see `markup`; closes it."""
+    wide, slim = pngs(figure)
+    return markup(_text(wide), slim and _text(slim), alt, width(wide))
+
+
+def _text(png: bytes) -> str:
+    return base64.b64encode(png).decode()
 
 
 def markup(wide: str, slim: str | None, alt: str, width: int) -> str:
@@ -67,8 +77,8 @@ def markup(wide: str, slim: str | None, alt: str, width: int) -> str:
     """
     png, phone = "data:image/png;base64,", "(max-width: 600px)"
     source = f'<source media="{phone}" srcset="{png}{slim}">' if slim else ""
-    text = html.escape(alt)
-    return f'<picture>{source}<img alt="{text}" width="{width}" src="{png}{wide}"></picture>'
+    img = f'<img alt="{html.escape(alt)}" width="{width}" style="max-width:100%" src="{png}{wide}">'
+    return f"<picture>{source}{img}</picture>"
 
 
 def _kind(figure: Figure) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lgutils.site import slides
-from lgutils.site.hooks import badges
+from lgutils.site.look import badges
 
 IMAGE = re.compile(r"^!\[[^\]]+\]\(docs/[\w./-]+\)$", re.MULTILINE)
 PAGE = """\

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 
-from lgutils.site.look import NARROW
+from lgutils.site.look import SLIM, badges
 
 GLOSSARY = "docs/glossary"
 CLOSED = (
@@ -55,7 +54,7 @@ def dress_figures(app: Sphinx, doctree: nodes.document) -> None:
             image["alt"] = about.get("alt", image.get("alt", ""))
             image["classes"] += [about["kind"]] if "kind" in about else []
             image.attributes |= {"width": f"{about['width']}px"} if "width" in about else {}
-        slim = path.with_stem(path.stem + NARROW)
+        slim = path.with_stem(path.stem + SLIM)
         if "narrow" in about:
             slim.write_bytes(base64.b64decode(about["narrow"]))
         if slim.is_file():
@@ -86,15 +85,6 @@ def add_badges(app: Sphinx, doctree: nodes.document, page: str) -> None:
     title = next(doctree.findall(nodes.title), None)
     if title is not None and (found := app.config.lgutils_badges.get(page)):
         title.parent.insert(1, nodes.raw("", badges(found), format="html"))
-
-
-def badges(links: Mapping[str, str]) -> str:
-    """A line of HTML links: text -> address."""
-    made = (
-        f'<a class="badge-link" href="{html.escape(to)}">{html.escape(text)}</a>'
-        for text, to in links.items()
-    )
-    return f'<p class="badge-line">{" ".join(made)}</p>'
 
 
 def name_prompts(app: Sphinx, doctree: nodes.document, page: str) -> None:

@@ -1,6 +1,9 @@
-"""The site's own style sheet, on top of the theme's."""
+"""The site's own looks, on top of the theme's: its style sheet, and links as badges."""
 
-NARROW = "-narrow"  # ends the name of a figure's form for phones
+import html
+from collections.abc import Mapping
+
+SLIM = "-narrow"  # ends the name of a figure's form for phones
 
 STYLE = """\
 /* Figures are drawn on white. In the dark, plots turn round and keep their hues; images keep their colours,
@@ -88,3 +91,12 @@ a.badge-link:hover { border-color: var(--pst-color-primary); color: var(--pst-co
   .scroll tr:has(> :last-child > span) > td:nth-child(5):not(:last-child)::before { content: "p = "; }
 }
 """
+
+
+def badges(links: Mapping[str, str]) -> str:
+    """A line of HTML links: text -> address."""
+    made = (
+        f'<a class="badge-link" href="{html.escape(to)}">{html.escape(text)}</a>'
+        for text, to in links.items()
+    )
+    return f'<p class="badge-line">{" ".join(made)}</p>'

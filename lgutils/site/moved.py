@@ -1,7 +1,7 @@
 """Old addresses of pages: each is a small page that sends its reader on to the new one."""
 
 import html
-import os
+import posixpath
 from pathlib import Path
 
 from lgutils import files
@@ -29,5 +29,5 @@ def write(site: Path) -> None:
     """Put a page at each old address whose new page the site has."""
     for old, new in addresses().items():
         if (site / new).is_file():
-            to = html.escape(os.path.relpath(new, Path(old).parent))
+            to = html.escape(posixpath.relpath(new, posixpath.dirname(old)))
             files.write_text(site / old, PAGE.format(to=to))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from lgutils.errors import UserError
-from lgutils.site.look import NARROW
+from lgutils.site.look import SLIM
 
 FIGURE = re.compile(r"^\*\*Figure\.\*\* .*$", re.MULTILINE)
 
@@ -43,6 +43,7 @@ def _figure(folder: Path, number: int, drawn: tuple) -> str:
     figure, alt, caption = drawn
     wide, slim = pngs(figure)
     (folder / f"figure-{number}.png").write_bytes(wide)
-    (folder / f"figure-{number}{NARROW}.png").write_bytes(slim)
+    if slim:
+        (folder / f"figure-{number}{SLIM}.png").write_bytes(slim)
     options = f":alt: {alt}\n:class: plot\n:width: {width(wide)}px"
     return f"```{{figure}} figure-{number}.png\n{options}\n\n{caption}\n```"

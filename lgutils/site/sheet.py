@@ -1,10 +1,12 @@
 """The cheat sheet on one printed page: as a PDF too, where there is a browser that prints."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from lgutils import files
@@ -22,6 +24,7 @@ html { font-size: 11px !important; }
 .bd-article :is(th, td) { padding: .1rem .5rem !important; }
 .bd-article section, .bd-article { break-inside: avoid; padding: 0 !important; margin: 0 !important; }
 }</style>"""
+LOCAL = re.compile(r"""(<a\b[^>]*?)\shref=(?:"(?!https?:)[^"]*"|'(?!https?:)[^']*')""")
 LINK = '<p class="badge-line"><a class="badge-link" href="{name}">One page to print (PDF)</a></p>'
 
 
@@ -49,14 +52,14 @@ def pages(pdf: Path) -> int:
 
 
 def _print(page: Path, pdf: Path) -> bool:
-    """Have a browser print a page; whether it did."""
+    """Have a browser print a page, without links into the folder where it lies now; whether it did."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         return False
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory() as profile, _unlinked(page) as plain:
         command = [
             browser, "--headless", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer",
-            f"--print-to-pdf={pdf}", page.resolve().as_uri(),
+            f"--print-to-pdf={pdf}", plain.resolve().as_uri(),
         ]  # fmt: skip
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # in containers, chromium asks for this
             command.insert(1, "--no-sandbox")
@@ -65,3 +68,14 @@ def _print(page: Path, pdf: Path) -> bool:
         except (OSError, subprocess.TimeoutExpired):
             return False
     return pdf.is_file() and pages(pdf) > 0
+
+
+@contextlib.contextmanager
+def _unlinked(page: Path) -> Iterator[Path]:
+    """The page once more beside itself, for as long as needed, with links to other sites only."""
+    plain = page.with_name(f"{page.stem}-plain.html")
+    files.write_text(plain, LOCAL.sub(r"\1", page.read_text(encoding="utf-8")))
+    try:
+        yield plain
+    finally:
+        plain.unlink()

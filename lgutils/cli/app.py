@@ -151,17 +151,15 @@ def main() -> None:
     _end(code, " ".join(map(str.strip, told.splitlines())))
 
 
-def _run() -> int | None:
+def _run() -> int:
     """Run the command and give its exit code; a `BrokenPipeError` where nobody reads what it prints."""
     streams, code = (sys.stdout, sys.stderr), 0
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False) or 0  # commands return nothing
     except SystemExit as end:
         code = end.code
-    except (
-        REFUSED
-    ) as refused:  # shown plainly: typer would put a frame around it, and break its lines
-        refused.show()
+    except REFUSED as refused:
+        refused.show()  # plainly: typer would put a frame around it, and break its lines
         code = refused.exit_code
     if (sys.stdout, sys.stderr) != streams:  # typer's sign for it
         sys.stdout, sys.stderr = streams

@@ -364,8 +364,11 @@ def test_a_hidden_file_is_litter(kills, run, again):
 def test_a_process_that_was_left_is_seen_and_ended(kills, run):
     place = {**os.environ, "TMPDIR": f"{run}/tmp"}
     with subprocess.Popen(["sleep", "600"], env=place, start_new_session=True) as left:
-        assert kills.left_alive(run, 0) == ["sleep 600"]
-        assert left.wait(10) == -9
+        try:
+            assert kills.left_alive(run, 0) == ["sleep 600"]
+            assert left.wait(10) == -9
+        finally:
+            left.kill()
     assert kills.left_alive(run, 0) == []
 
 

@@ -452,7 +452,7 @@ def test_only_what_is_no_database_may_be_deleted(folder, code):
 
 
 def fails(error):
-    def command():
+    def command(**_):
         raise error
 
     return command

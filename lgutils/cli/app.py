@@ -153,17 +153,17 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command and give its exit code; a `BrokenPipeError` where nobody reads what it prints."""
-    streams, code = (sys.stdout, sys.stderr), 0
+    streams = sys.stdout, sys.stderr
     try:
         code = app(standalone_mode=False) or 0  # commands return nothing
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer and rich turn it into an exit
+            sys.stdout, sys.stderr = streams
+            raise end.__context__ from None
         code = end.code
     except REFUSED as refused:
         refused.show()  # plainly: typer would put a frame around it, and break its lines
         code = refused.exit_code
-    if (sys.stdout, sys.stderr) != streams:  # typer's sign for it
-        sys.stdout, sys.stderr = streams
-        raise BrokenPipeError
     if sys.stdout is not None:
         sys.stdout.flush()
     return code

@@ -4,6 +4,7 @@ Both work in any notebook; where a browser is attached, a prediction is typed in
 reads answers through `number`, `numbers` and `called`, so that a wrong one meets a sentence.
 """
 
+import dis
 import math
 import os
 import sys
@@ -16,6 +17,14 @@ from numbers import Real
 import numpy as np
 
 from lgutils.errors import UserError
+
+IDLE = {
+    "RESUME",
+    "NOP",
+    "LOAD_CONST",
+    "RETURN_CONST",
+    "RETURN_VALUE",
+}  # what a body of dots becomes
 
 
 def live() -> bool:
@@ -99,21 +108,33 @@ def called(function: Callable, *arguments: object) -> object:
     """What the student's function gives, with one sentence instead of a traceback if it fails.
 
     Raises:
-        WrongAnswer: it is no function, or it stopped with an error. An AssertionError that
+        WrongAnswer: it is no function, it stopped with an error, or it has a body but no result. An AssertionError that
             comes out of it, such as one of the check's own, is passed on as it is.
     """
     if not callable(function):
         raise WrongAnswer(f"A function is asked for, but the answer is {_short(function)}.")
+    name = getattr(function, "__name__", "your function")
     try:
-        return function(*arguments)
+        result = function(*arguments)
     except AssertionError:
         raise
     except Exception as error:
         steps = traceback.extract_tb(error.__traceback__)[1:2]  # the line of the function itself
         where = f" at `{steps[0].line}`" if steps and steps[0].line else ""
-        name = getattr(function, "__name__", "your function")
         told = f"{name} stopped{where} with {type(error).__name__}: {error}"
+    else:
+        if result is not None or _stub(function):
+            return result
+        told = f"{name} gives nothing back. Does it lack a `return`?"
     raise WrongAnswer(told)
+
+
+def _stub(function: Callable) -> bool:
+    """Whether a function does nothing, as one whose body is dots, or has dots left in its body."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    return ... in code.co_consts or {step.opname for step in dis.get_instructions(code)} <= IDLE
 
 
 def _plain(answer: object) -> object:
@@ -148,7 +169,7 @@ class Prediction:
     def check(self, actual: float, digits: int = 1) -> None:
         """Print the number beside the guess.
 
-        With a box that holds no number yet, nothing is shown until one is written into it.
+        With an empty box nothing is shown until a number is written into it.
 
         Args:
             actual: in the unit of the prediction.
@@ -168,18 +189,27 @@ class Prediction:
         return f"you: {self._text(guess, digits)}, {told}, off by {off}"
 
     def _wait(self, actual: float, digits: int) -> None:
-        """Put an empty line here that fills when a number stands in the box."""
+        """Put a line here that fills when a number stands in the box, and says if it holds something else."""
         import ipywidgets
         from IPython.display import display
 
         answer = ipywidgets.Label()
 
-        def fill(change: dict) -> None:
+        def fill(*_) -> None:
             guess = self._typed()
-            answer.value = "" if guess is None else self._told(guess, actual, digits)
+            answer.value = self._refused() if guess is None else self._told(guess, actual, digits)
 
+        fill()
         self.box.observe(fill, names="value")
         display(answer)
+
+    def _refused(self) -> str:
+        """What is wrong with the box; nothing if it is empty."""
+        text = self.box.value.strip()
+        unit = f" in {self.unit}" if self.unit else ""
+        return (
+            text and f"{text!r} is no number: write one{unit}, such as 12.5, with a decimal point."
+        )
 
     def _typed(self) -> float | None:
         try:

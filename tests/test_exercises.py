@@ -97,13 +97,22 @@ def shown(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("typed", ["", "many", "nan", "inf", "1,000"])
-def test_nothing_is_shown_while_the_box_holds_no_number(box, shown, typed, capsys):
+@pytest.mark.parametrize("typed", ["", "  "])
+def test_nothing_is_shown_while_the_box_is_empty(box, shown, typed, capsys):
     box.box.value = typed
     capsys.readouterr()
     box.check(50)
     assert [label.value for label in shown] == [""]
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("typed", ["many", "nan", "inf", "12,5", "40 points"])
+def test_what_is_no_number_in_the_box_is_told_without_the_answer(box, shown, typed):
+    box.check(50)
+    box.box.value = typed
+    assert shown[0].value == (
+        f"{typed!r} is no number: write one in %, such as 12.5, with a decimal point."
+    )
 
 
 def test_the_empty_line_fills_when_a_number_is_typed_later(box, shown):
@@ -168,6 +177,22 @@ def test_an_error_in_the_students_function_is_told_in_one_sentence():
     with pytest.raises(AssertionError, match=r"half stopped at `return x / .*TypeError") as told:
         called(half, 1)
     assert told.value.__context__ is None
+
+
+def test_a_function_that_gives_nothing_back_is_asked_for_its_return():
+    def half(x):
+        x / 2
+
+    with pytest.raises(AssertionError, match=r"half gives nothing back.*`return`"):
+        called(half, 1)
+
+
+def test_a_function_with_dots_left_in_it_is_not_answered_yet():
+    def half(x):
+        y = ...
+        return None if y is ... else x / y
+
+    assert called(half, 1) is None
 
 
 def test_a_functions_result_is_given_as_it_is():

@@ -290,9 +290,22 @@ def test_moments_show_lambda_at_the_iterations_asked_for():
 
 def test_a_moving_picture_ends_at_the_last_lambda_on_the_scale_of_the_largest_move():
     markup = figures.moving(TRACE, PAIRS, "λ & more")._repr_html_()
-    ends = re.findall(r"@keyframes lgm\d+{.*?100%{transform:scaleY\(([-.\d]+)\)}}", markup)
+    ends = re.findall(r"@keyframes lgm-\w+-\d+{.*?100%{transform:scaleY\(([-.\d]+)\)}}", markup)
     assert [float(end) for end in ends] == [1, -0.5, 0.5, -1]
     assert markup.count('class="lgm"') == len(PAIRS) + 1  # and the bar of time
+
+
+def test_moving_pictures_of_other_content_share_no_names_on_a_page():
+    found = [
+        set(
+            re.findall(
+                r'id="([^"]+)"|@keyframes ([\w-]+)', figures.moving(t, PAIRS, "")._repr_html_()
+            )
+        )
+        for t in (TRACE, TRACE[::-1], TRACE)
+    ]
+    assert not found[0] & found[1]
+    assert found[0] == found[2]
 
 
 def test_a_moving_picture_needs_no_script_and_says_what_it_shows():

@@ -56,10 +56,15 @@ def claimed(tag: str) -> list[float]:
 
 
 def fits(written: str, values: list[float]) -> bool:
-    """Whether one of the values, rounded as the prose is, is the number written; signs may be in the words."""
+    """Whether one of the values, rounded as the prose is, is the number written.
+
+    A written sign is that of the value; without one it may be in the words.
+    """
     decimals = len(written.partition(".")[2])
-    wanted = abs(value(written))
-    return any(abs(abs(v) - wanted) <= 0.5 * 10**-decimals + 1e-9 for v in values)
+    wanted = value(written)
+    if written[0].isdigit():
+        values = [abs(v) for v in values]
+    return any(abs(v - wanted) <= 0.5 * 10**-decimals + 1e-9 for v in values)
 
 
 def tagged(text: str) -> list[tuple[str, str]]:
@@ -111,7 +116,7 @@ def test_a_number_rounded_from_an_output_passes(written):
     assert wrong([f"It is {written}<!--=a--> here."], {"a": CELL}) == []
 
 
-@pytest.mark.parametrize("written", ["2.74", "2.8", "4", "1,235"])
+@pytest.mark.parametrize("written", ["2.74", "2.8", "4", "1,235", "-2.75", "−2.75"])
 def test_a_number_that_no_output_holds_is_told(written):
     assert wrong([f"It is {written} %<!--=a-->."], {"a": CELL}) == [f"{written} is not in a"]
 

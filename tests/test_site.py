@@ -306,7 +306,7 @@ def folded(soups, tag):
 @pytest.mark.parametrize(
     ("tag", "side", "words"),
     [
-        ("hide-output", "above-output", "Show the answer"),
+        ("hide-output", "below-input", "Show the answer"),
         ("hide-input", "above-input", "Show the code"),
     ],
 )

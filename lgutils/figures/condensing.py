@@ -1,5 +1,6 @@
 """Pictures of condensing: its two levels, and lambda as it moves."""
 
+import hashlib
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -179,16 +180,18 @@ def moving(trace: np.ndarray, pairs: Pairs, alt: str) -> Moving:
             f"A trace of shape {trace.shape} was given for {len(pairs)} pairs; two iterations or more, each with "
             "one value a pair, are expected."
         )
+    content = repr((trace.tolist(), np.asarray(pairs).tolist(), alt))
+    own = f"lgm-{hashlib.sha256(content.encode()).hexdigest()[:8]}"  # its names on a page
     blocks, slots = np.max(np.asarray(pairs), axis=0) + 1
     heights = (trace - 1) / max(0.01, abs(trace - 1).max())  # -1 to 1
     rules, shapes = [], []
     for k, (m, n) in enumerate(pairs):
         x, y = LEFT + m * (CELL + GAP), TOP + n * (CELL + GAP)
-        shapes.append(_cell(k, x, y))
-        rules.append(f"@keyframes lgm{k}{{{_frames('scaleY', heights[:, k])}}}")
+        shapes.append(_cell(f"{own}-{k}", x, y))
+        rules.append(f"@keyframes {own}-{k}{{{_frames('scaleY', heights[:, k])}}}")
     wide = LEFT + blocks * (CELL + GAP)
     line = TOP + slots * (CELL + GAP) + 8
-    rules.append(f"@keyframes lgmt{{{_frames('scaleX', np.linspace(0, 1, len(trace)))}}}")
+    rules.append(f"@keyframes {own}-t{{{_frames('scaleX', np.linspace(0, 1, len(trace)))}}}")
     texts = [_text(LEFT + (wide - LEFT) / 2, 11, "ancestor block")]
     texts += [_text(LEFT + m * (CELL + GAP) + CELL / 2, 25, m + 1) for m in range(blocks)]
     texts += [_text(24, TOP + n * (CELL + GAP) + CELL / 2 + 4, n + 1) for n in range(slots)]
@@ -198,7 +201,7 @@ def moving(trace: np.ndarray, pairs: Pairs, alt: str) -> Moving:
     texts.append(_text(LEFT + (wide - LEFT) / 2, line + 20, f"meta-iteration 1 to {len(trace)}"))
     bar = (
         f'<rect x="{LEFT}" y="{line}" width="{wide - LEFT - GAP}" height="4" fill="currentColor" opacity=".2"/>'
-        f'<rect class="lgm" style="animation-name:lgmt;transform-origin:left" x="{LEFT}" y="{line}" '
+        f'<rect class="lgm" style="animation-name:{own}-t;transform-origin:left" x="{LEFT}" y="{line}" '
         f'width="{wide - LEFT - GAP}" height="4" fill="currentColor"/>'
     )
     picture = (
@@ -206,16 +209,17 @@ def moving(trace: np.ndarray, pairs: Pairs, alt: str) -> Moving:
         f'style="display:block;width:100%;font:12px sans-serif">{"".join(shapes)}{"".join(texts)}{bar}</svg>'
     )
     button = (
-        '<input type="checkbox" id="lgm-play"> <label for="lgm-play" style="cursor:pointer">'
+        f'<input type="checkbox" id="{own}"> <label for="{own}" style="cursor:pointer">'
         "<b>Play</b> (untick to pause)</label>"
     )
+    rules.append(f"#{own}:checked~svg .lgm{{animation-play-state:running}}")
     style = f"<style>{STYLE}{''.join(rules)}</style>"
     return Moving(f'<div style="max-width:30rem">{style}{button}{picture}</div>', alt)
 
 
 STYLE = (
     f".lgm{{transform-box:fill-box;transform-origin:50% 100%;animation:{SECONDS}s linear -{SECONDS * 0.999:g}s "
-    "infinite paused}#lgm-play:checked~svg .lgm{animation-play-state:running}"
+    "infinite paused}"
 )
 
 
@@ -227,13 +231,13 @@ def _frames(what: str, values: np.ndarray) -> str:
     )
 
 
-def _cell(k: int, x: float, y: float) -> str:
-    """A frame, its middle line, where lambda is 1, and the bar."""
+def _cell(name: str, x: float, y: float) -> str:
+    """A frame, its middle line, where lambda is 1, and the bar that the key frames of this name move."""
     middle = y + CELL / 2
     return (
         f'<rect x="{x}" y="{y}" width="{CELL}" height="{CELL}" fill="none" stroke="currentColor" opacity=".35"/>'
         f'<path d="M{x} {middle:g}h{CELL}" stroke="currentColor" opacity=".5"/>'
-        f'<rect class="lgm" style="animation-name:lgm{k}" x="{x + 13}" y="{y + 2}" width="20" '
+        f'<rect class="lgm" style="animation-name:{name}" x="{x + 13}" y="{y + 2}" width="20" '
         f'height="{CELL / 2 - 2:g}" fill="currentColor"/>'
     )
 

@@ -39,6 +39,7 @@ FOLDING = """\
 {%- block html_head_css -%}{{ super() }}<style>
 details.folded > summary { margin-left: 64px; padding: 4px; cursor: pointer;
   font-family: var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color2, #616161); }
+{{ resources.ledgers }}
 @media (max-width: 760px) { details.folded > summary { margin-left: 0; } }
 </style>{%- endblock -%}
 """
@@ -316,14 +317,17 @@ def _html(book, title: str) -> str:
     """A page that needs nothing from the network: figures inside, no script addresses.
 
     What the tags hide-input and hide-output name is folded. Figures take the form for the screen's width,
-    see `figures.show`. Equations become MathML, which browsers draw themselves.
+    see `figures.show`; a ledger stacks on a phone. Equations become MathML, which browsers draw themselves.
     """
     from nbconvert import HTMLExporter
+
+    from lgutils.report.ledgers import PHONE
 
     exporter = HTMLExporter(
         mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", jupyter_widgets_base_url="",
         raw_template=FOLDING,  # no embed_images: it closes every <details> of Markdown at its summary
     )  # fmt: skip
+    resources = {"metadata": {"name": title}, "ledgers": PHONE}
     book, equations = deepcopy(book), []
     for cell in book.cells:
         if cell.cell_type == "markdown":
@@ -332,7 +336,7 @@ def _html(book, title: str) -> str:
             _choose_form(output)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        page, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
+        page, _ = exporter.from_notebook_node(book, resources=resources)
     page = re.sub(r'<script[^>]*src=""[^>]*>\s*</script>', "", page)
     return re.sub(r"equation-(\d+)-here", lambda found: equations[int(found[1])], page)
 

@@ -9,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from lgutils import course
 from lgutils.errors import UserError
+from lgutils.report.ledgers import PHONE
 
 
 @pytest.mark.parametrize(
@@ -303,3 +304,9 @@ def test_a_page_draws_equations_itself_and_leaves_dollars_in_code():
     assert [found["display"] for found in page.select("main math")] == ["inline", "block", "inline"]
     assert page.select_one("main msub").get_text() == "x1"
     assert [code.get_text() for code in page.select("main code")] == ["$5", "$6"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_page_has_the_styles_by_which_a_ledger_fits_a_phone():
+    page = BeautifulSoup(course._html(new_notebook(cells=[]), "page"), "html.parser")
+    assert any(PHONE.strip() in style.get_text() for style in page.select("style"))

@@ -136,3 +136,14 @@ def test_html_is_escaped_and_scrolls_by_itself():
 
 def test_nothing_is_a_ledger_too():
     assert report.ledger([]).parts == []
+
+
+def test_no_zero_has_a_sign_in_front_of_it():
+    cells = row(Claim("s", Interval(-0.0001, -0.007, -0.0002, 20)))
+    assert (cells["value"], cells["95 % interval"]) == ("0.0 points", "-0.7 to 0.0")
+
+
+def test_where_all_differences_are_equal_there_is_no_interval_and_nothing_was_resampled():
+    assert row(Claim("s", report.paired([1, 1, 1], [0.5] * 3)))["95 % interval"] == (
+        "none: all 3 alike"
+    )

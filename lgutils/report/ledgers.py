@@ -23,6 +23,27 @@ CELL = "text-align:left;vertical-align:top;padding:.3em .9em .3em 0"
 INDENT = " " * 4  # of notes and of what is broken, in the plain form
 ACROSS = "position:sticky;left:0;width:fit-content;max-width:min(100%,85vw)"
 SOFT = "opacity:.8;font-size:.9em;padding-top:0"
+# for the style sheets of pages that hold ledgers
+PHONE = """\
+/* Phones: a ledger's claim takes two lines, name and verdict first. */
+@media (max-width: 600px) {
+  .scroll :is(table, tbody, caption) { display: block; }
+  .scroll tr { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; }
+  .scroll tr > * { padding: .1rem .2rem .1rem 0 !important; white-space: normal !important; border: 0; }
+  .scroll tr > :first-child { flex: 1 1 calc(100% - 10.5rem); order: -2; }
+  .scroll tr > [colspan] { flex-basis: 100%; padding-top: .3rem !important; }
+  .scroll tr > th[colspan] { padding-top: 1rem !important; }
+  .scroll td:has(> span) { order: -1; }
+  .scroll :is(tr:has(> [scope="col"]), td:empty) { display: none; }
+  /* The verdict stands second; in outputs stored before, last. */
+  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(4)::before { content: "95 %: "; }
+  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(5)::before { content: "n = "; }
+  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(6)::before { content: "p = "; }
+  .scroll tr:has(> :last-child > span) > td:nth-child(3)::before { content: "95 %: "; }
+  .scroll tr:has(> :last-child > span) > td:nth-child(4)::before { content: "n = "; }
+  .scroll tr:has(> :last-child > span) > td:nth-child(5):not(:last-child)::before { content: "p = "; }
+}
+"""
 HEAD = ("verdict", "value", "95 % interval", "n", "p")  # the verdict where a phone shows it
 
 
@@ -144,8 +165,10 @@ def _row(claim: Claim, name: str) -> Row:
     effect, unit = claim.effect, claim.unit
     value, low, high = effect.numbers(unit)
     interval = f"{low} or more" if high == "inf" else f"{low} to {high}"
-    if effect.low == effect.high:  # a percentile interval of resamples that all give the same
-        interval = "none: every resample alike"
+    if effect.low == effect.high:
+        # Points have t intervals of the tasks' differences, other units percentiles of resamples.
+        alike = f"all {effect.n} alike" if unit == "points" else "every resample alike"
+        interval = f"none: {alike}"
         if unit != "points" and effect.mean == 1:
             value, unit = "1", unit if unit == "times" else unit.removesuffix("s")
     value = "never" if value == "inf" else f"{value} {unit}"

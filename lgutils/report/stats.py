@@ -43,7 +43,8 @@ class Interval:
         """
         values = self.mean, self.low, self.high
         if unit == "points":
-            return tuple(f"{100 * value:+.1f}" for value in values)
+            texts = (f"{100 * value:+.1f}" for value in values)
+            return tuple("0.0" if text == "-0.0" else text for text in texts)
         size = max((abs(v) for v in values if 0 < abs(v) < math.inf), default=1)
         places = max(0, digits - 1 - math.floor(math.log10(size)))
         return tuple(f"{value:.{places}f}" for value in values)

@@ -3,9 +3,12 @@
 import html
 from collections.abc import Mapping
 
+from lgutils.report.ledgers import PHONE
+
 SLIM = "-narrow"  # ends the name of a figure's form for phones
 
-STYLE = """\
+STYLE = (
+    """\
 /* Figures are drawn on white. In the dark, plots turn round and keep their hues; images keep their colours,
    undimmed, in a frame. */
 .bd-article img { background: #fff !important; border-radius: 6px; }
@@ -72,25 +75,9 @@ a.badge-link:hover { border-color: var(--pst-color-primary); color: var(--pst-co
   .bd-main .bd-content .bd-article-container { max-width: calc(100% - 13rem); }
   .bd-main .bd-content:not(:has(.bd-sidebar-secondary)) .bd-article-container { max-width: 62rem; }
 }
-/* Phones: a ledger's claim takes two lines, name and verdict first. */
-@media (max-width: 600px) {
-  .scroll :is(table, tbody, caption) { display: block; }
-  .scroll tr { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; }
-  .scroll tr > * { padding: .1rem .2rem .1rem 0 !important; white-space: normal !important; border: 0; }
-  .scroll tr > :first-child { flex: 1 1 calc(100% - 10.5rem); order: -2; }
-  .scroll tr > [colspan] { flex-basis: 100%; padding-top: .3rem !important; }
-  .scroll tr > th[colspan] { padding-top: 1rem !important; }
-  .scroll td:has(> span) { order: -1; }
-  .scroll :is(tr:has(> [scope="col"]), td:empty) { display: none; }
-  /* The verdict stands second; in outputs stored before, last. */
-  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(4)::before { content: "95 %: "; }
-  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(5)::before { content: "n = "; }
-  .scroll tr:has(> :nth-child(2) > span) > td:nth-child(6)::before { content: "p = "; }
-  .scroll tr:has(> :last-child > span) > td:nth-child(3)::before { content: "95 %: "; }
-  .scroll tr:has(> :last-child > span) > td:nth-child(4)::before { content: "n = "; }
-  .scroll tr:has(> :last-child > span) > td:nth-child(5):not(:last-child)::before { content: "p = "; }
-}
 """
+    + PHONE
+)
 
 
 def badges(links: Mapping[str, str]) -> str:

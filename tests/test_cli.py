@@ -83,6 +83,16 @@ def test_a_refusal_is_one_plain_line_without_a_frame():
     assert errors[-1] == "Error: Option '--size' requires an argument."
 
 
+def test_a_folder_in_the_home_folder_is_opened_where_it_was_copied_to(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setattr(course, "open_lab", lambda folder: opened.append(folder) or 0)
+    done = CliRunner().invoke(cli.app, ["start", "~/mine"])
+    assert opened == [tmp_path / "mine"]
+    assert f"Solutions to the exercises: {tmp_path / 'mine' / 'solutions'}." in done.output
+
+
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     """Words of a command -> exit code of the example in its help; all run in one folder, in order."""

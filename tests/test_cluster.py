@@ -151,7 +151,7 @@ def test_ancestors_that_are_not_shipped_are_sent_with_their_name(own_cache, monk
 
 def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'lgutils\[cluster\]'"):
+    with pytest.raises(UserError, match=r'pip install "lgutils\[cluster\]"'):
         fleet.run(ASKED, backend="ray")
 
 

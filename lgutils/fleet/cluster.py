@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lgutils import files
-from lgutils.errors import UserError
+from lgutils.errors import UserError, missing
 from lgutils.fleet import stack
 from lgutils.fleet.jobs import Job, Row, ancestor_of, code_version, run_job
 
@@ -97,9 +97,7 @@ def _ray() -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise UserError(
-            "The backend 'ray' needs Ray, which is not installed. Run pip install 'lgutils[cluster]'."
-        ) from None
+        raise missing("The backend 'ray' needs Ray", "cluster") from None
     return ray
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from lgutils import reading
-from lgutils.errors import UserError
+from lgutils.errors import UserError, missing
 
 
 def device(name: str | None = None) -> torch.device:
@@ -195,10 +195,8 @@ def join(device_name: str | None = None) -> Ranks:
         from accelerate import PartialState
         from accelerate.utils import parse_flag_from_env
     except ImportError as error:
-        raise UserError(
-            f"{os.environ['WORLD_SIZE']} processes were launched, which needs accelerate. "
-            'Install it: pip install "lgutils[cluster]"'
-        ) from error
+        what = f"{os.environ['WORLD_SIZE']} processes were launched, which needs accelerate"
+        raise missing(what, "cluster") from error
     state = PartialState(cpu=where.type == "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU"))
     if device_name is not None and state.device.type != where.type:
         raise UserError(

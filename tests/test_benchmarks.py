@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -365,6 +367,8 @@ def test_a_process_that_was_left_is_seen_and_ended(kills, run):
     place = {**os.environ, "TMPDIR": f"{run}/tmp"}
     with subprocess.Popen(["sleep", "600"], env=place, start_new_session=True) as left:
         try:
+            while not psutil.Process(left.pid).environ():  # not there yet just after exec
+                time.sleep(0.01)
             assert kills.left_alive(run, 0) == ["sleep 600"]
             assert left.wait(10) == -9
         finally:

@@ -148,10 +148,11 @@ def shown(monkeypatch):
 
     monkeypatch.setattr(IPython.display, "display", lambda widget: found.append((widget, None)))
     monkeypatch.setattr(figures, "show", show)
+    open_before = plt.get_fignums()
     with plt.rc_context():
         figures.style()
         yield found
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == open_before
 
 
 @pytest.fixture

@@ -38,10 +38,13 @@ def page(results: Path, folder: Path) -> None:
 
 def _figure(folder: Path, number: int, drawn: tuple) -> str:
     """Save a figure and its form for phones; the MyST directive that shows it."""
+    import matplotlib.pyplot as plt
+
     from lgutils.figures.shown import pngs, width
 
     figure, alt, caption = drawn
     wide, slim = pngs(figure)
+    plt.close(figure)
     (folder / f"figure-{number}.png").write_bytes(wide)
     if slim:
         (folder / f"figure-{number}{SLIM}.png").write_bytes(slim)

@@ -527,12 +527,14 @@ def test_a_figure_without_a_form_for_phones_is_saved_alone(tmp_path):
 
 
 def test_a_report_with_other_figures_than_its_rows_give_is_refused(tmp_path):
+    open_before = plt.get_fignums()
     folder = tmp_path / "digits-quick"
     shutil.copytree(ROOT / "results" / "digits-quick", folder)
     text = (folder / "report.md").read_text()
     (folder / "report.md").write_text(text.replace("**Figure.**", "Figure.", 1))
     with pytest.raises(UserError, match="other figures"):
         reports.page(folder, tmp_path / "out")
+    assert plt.get_fignums() == open_before
 
 
 # --- the folder -----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
 from lgutils.errors import UserError
 from lgutils.site.look import SLIM
 
@@ -24,6 +26,8 @@ def page(results: Path, folder: Path) -> None:
     drawn = [f for s in sections.all_sections(replicate.load(results)) for f in s.figures]
     text = (results / "report.md").read_text(encoding="utf-8")
     if len(FIGURE.findall(text)) != len(drawn):
+        for figure, *_ in drawn:
+            plt.close(figure)
         raise UserError(
             f"{results / 'report.md'} has other figures than its rows give. Run `lgutils replicate` again."
         )
@@ -38,13 +42,10 @@ def page(results: Path, folder: Path) -> None:
 
 def _figure(folder: Path, number: int, drawn: tuple) -> str:
     """Save a figure and its form for phones; the MyST directive that shows it."""
-    import matplotlib.pyplot as plt
-
     from lgutils.figures.shown import pngs, width
 
     figure, alt, caption = drawn
     wide, slim = pngs(figure)
-    plt.close(figure)
     (folder / f"figure-{number}.png").write_bytes(wide)
     if slim:
         (folder / f"figure-{number}{SLIM}.png").write_bytes(slim)

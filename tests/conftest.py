@@ -165,3 +165,22 @@ def browser():
         started = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, in order: widgets, and figures, which it closes, with their alternative text."""
+    import IPython.display
+    import matplotlib.pyplot as plt
+
+    from lgutils import figures
+
+    found = []
+
+    def show(figure, alt):
+        found.append((figure, alt))
+        plt.close(figure)
+
+    monkeypatch.setattr(IPython.display, "display", lambda widget: found.append((widget, None)))
+    monkeypatch.setattr(figures, "show", show)
+    return found

@@ -5,7 +5,6 @@ import re
 import sys
 from dataclasses import replace
 
-import IPython.display
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -31,20 +30,6 @@ def nothing_stays_open():
         figures.style()
         yield
     assert not plt.get_fignums()
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """What is displayed, in order: widgets, and figures with their alternative text."""
-    found = []
-
-    def show(figure, alt):
-        found.append((figure, alt))
-        plt.close(figure)
-
-    monkeypatch.setattr(IPython.display, "display", lambda widget: found.append((widget, None)))
-    monkeypatch.setattr(figures, "show", show)
-    return found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import sys
 
-import IPython.display
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -137,21 +136,12 @@ def test_a_book_that_cannot_be_learned_is_refused(genes, book, words):
 # --- in a notebook --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """What is displayed, in order: widgets, and figures with their alternative text."""
-    found = []
-
-    def show(figure, alt):
-        found.append((figure, alt))
-        plt.close(figure)
-
-    monkeypatch.setattr(IPython.display, "display", lambda widget: found.append((widget, None)))
-    monkeypatch.setattr(figures, "show", show)
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
     open_before = plt.get_fignums()
     with plt.rc_context():
         figures.style()
-        yield found
+        yield
     assert plt.get_fignums() == open_before
 
 
